@@ -1,0 +1,74 @@
+"""Every error a user can meet, with the exit code it ends a run with.
+
+    LifecycleError              1   a run failed
+    ├── ConfigError             2   a setting is unknown, missing or contradicts another
+    ├── InputError              2   a file we were pointed at is missing, unreadable or not what it should be
+    ├── StoreError              2   the artifact store cannot be read or written
+    ├── ContractError           1   two artifacts do not fit together; nothing was trained on them
+    ├── DamagedArtifact         1   a sealed file no longer matches its digest
+    ├── StaleArtifact           1   the code changed since a costly artifact was made
+    ├── WorkerFailed            1   a training or evaluation process died or reported an error
+    │   └── Preempted          85   a worker was told to stop, saved, and can go on
+    ├── PromotionConflict       1   somebody else moved the live release meanwhile
+    └── PromotionBlocked        3   the gate said no, or could not say yes
+
+A message has three parts: what was expected, what was found, what to do.
+"""
+
+from typing import ClassVar
+
+
+class LifecycleError(Exception):
+    """A failure with a reason a person can act on."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(LifecycleError):
+    """A setting is unknown, missing or contradicts another."""
+
+    exit_code = 2
+
+
+class InputError(LifecycleError):
+    """A file we were pointed at is missing, unreadable or not what it should be."""
+
+    exit_code = 2
+
+
+class StoreError(LifecycleError):
+    """The artifact store cannot be read or written."""
+
+    exit_code = 2
+
+
+class ContractError(LifecycleError):
+    """Two artifacts do not fit together."""
+
+
+class DamagedArtifact(LifecycleError):
+    """A sealed file no longer matches its digest."""
+
+
+class StaleArtifact(LifecycleError):
+    """The code changed since a costly artifact was made."""
+
+
+class WorkerFailed(LifecycleError):
+    """A worker process died or reported an error."""
+
+
+class Preempted(WorkerFailed):
+    """A worker was told to stop, saved a checkpoint, and can go on from it."""
+
+    exit_code = 85
+
+
+class PromotionConflict(LifecycleError):
+    """The live release is not the one this promotion was decided against."""
+
+
+class PromotionBlocked(LifecycleError):
+    """The gate did not say PROMOTE for exactly this checkpoint."""
+
+    exit_code = 3

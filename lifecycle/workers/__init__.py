@@ -1,0 +1,1 @@
+"""Programs started by `lifecycle.launch`. The only place where heavy packages are imported."""
