@@ -169,9 +169,18 @@ class Release(Artifact):
 KINDS: dict[str, type[Artifact]] = {
     kind.__name__: kind
     for kind in (
-        Suites, Corpus, Tokenizer, TokenShards, Demonstrations, Comparisons, Checkpoint, EvalReport, GateDecision, Release,
+        Suites,
+        Corpus,
+        Tokenizer,
+        TokenShards,
+        Demonstrations,
+        Comparisons,
+        Checkpoint,
+        EvalReport,
+        GateDecision,
+        Release,
     )
-}  # fmt: skip
+}
 
 
 def summary(artifact: Artifact) -> dict[str, Any]:

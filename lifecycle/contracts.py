@@ -39,8 +39,8 @@ def decontaminated(training_data: Corpus | Demonstrations | Comparisons, suites:
     """The items we score were removed from what we train on."""
     if training_data.suites_digest != suites.digest:
         raise ContractError(
-            f"{_name(training_data)} was decontaminated against suites {training_data.suites_digest[:12]}, but the evaluation "
-            f"uses {suites.digest[:12]}: scores could be memorised. Rebuild it against these suites."
+            f"{_name(training_data)} was decontaminated against suites {training_data.suites_digest[:12]}, but the "
+            f"evaluation uses {suites.digest[:12]}: scores could be memorised. Rebuild it against these suites."
         )
 
 
@@ -72,7 +72,7 @@ def decided_for(decision: GateDecision, checkpoint: Checkpoint, report: EvalRepo
     """The decision was made for exactly this checkpoint, on exactly this report."""
     if (decision.checkpoint_digest, decision.report_digest) != (checkpoint.digest, report.digest):
         raise ContractError(
-            f"the decision is for checkpoint {decision.checkpoint_digest[:12]} on report {decision.report_digest[:12]}, "
+            f"the decision is for checkpoint {decision.checkpoint_digest[:12]}, report {decision.report_digest[:12]}; "
             f"found checkpoint {checkpoint.digest[:12]} and report {report.digest[:12]}. Gate this checkpoint."
         )
 

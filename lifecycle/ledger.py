@@ -57,7 +57,9 @@ class Ledger:
             try:
                 entry = Entry.model_validate_json(line)
             except ValidationError as error:
-                raise StoreError(f"{self.file}:{number + 1}: not a ledger entry ({error}). Restore it from a backup.") from error
+                raise StoreError(
+                    f"{self.file}:{number + 1}: not a ledger entry ({error}). Restore it from a backup."
+                ) from error
             expected = entries[-1].hash if entries else GENESIS
             if entry.previous_hash != expected or entry.sealed().hash != entry.hash or entry.seq != number:
                 raise StoreError(
@@ -115,7 +117,9 @@ class Ledger:
                 raise PromotionConflict(f"expected {_short(expected)} to be live, found {_short(entries[-1].release)}.")
             return self._append("rollback", release, replaced=expected, reason=reason)
 
-    def _append(self, action: Literal["promote", "rollback"], release: Release, *, replaced: str | None, reason: str) -> Entry:
+    def _append(
+        self, action: Literal["promote", "rollback"], release: Release, *, replaced: str | None, reason: str
+    ) -> Entry:
         entries = self.entries()
         entry = Entry(
             seq=len(entries),

@@ -67,7 +67,9 @@ class Run:
         try:
             return RunRecord.model_validate_json((self.folder / "run.json").read_bytes())
         except (OSError, ValidationError) as error:
-            raise StoreError(f"{self.folder}: no readable run.json ({error}). Remove the folder or restore it.") from error
+            raise StoreError(
+                f"{self.folder}: no readable run.json ({error}). Remove the folder or restore it."
+            ) from error
 
     @property
     def stages(self) -> list[StageRecord]:

@@ -17,9 +17,23 @@ PACKAGE = "lifecycle"
 ROOT = Path(__file__).parent.parent
 
 # The house around the stages: it stores, starts and checks, but computes no byte of any artifact.
-PLUMBING = {f"{PACKAGE}.{name}" for name in (
-    "artifacts", "contracts", "errors", "launch", "ledger", "progress", "runs", "sealing", "source", "store", "workers.job",
-)}  # fmt: skip
+PLUMBING = {
+    f"{PACKAGE}.{name}"
+    for name in (
+        "artifacts",
+        "contracts",
+        "errors",
+        "launch",
+        "ledger",
+        "progress",
+        "runs",
+        "sealing",
+        "source",
+        "store",
+        "workers.guard",
+        "workers.job",
+    )
+}
 
 
 def source_closure(stage: Callable[..., Any]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Where artifacts live, and the one way a stage is run: find it sealed, or make it under a lock.
 
-    <store>/artifacts/<stage>/<identity>-<source>/   sealed artifacts; no manifest, no artifact
-    <store>/quarantine/                              what failed verification, kept for the autopsy
-    <store>/runs/  ledger.jsonl  locks/              see `runs` and `ledger`
+<store>/artifacts/<stage>/<identity>-<source>/   sealed artifacts; no manifest, no artifact
+<store>/quarantine/                              what failed verification, kept for the autopsy
+<store>/runs/  ledger.jsonl  locks/              see `runs` and `ledger`
 """
 
 import fcntl
@@ -49,7 +49,9 @@ class Store:
             if not os.access(self.root, os.W_OK | os.X_OK):
                 raise PermissionError(f"{self.root} is not writable")
         except OSError as error:
-            raise StoreError(f"expected a writable artifact store at {self.root}, found: {error}. Use --store.") from error
+            raise StoreError(
+                f"expected a writable artifact store at {self.root}, found: {error}. Use --store."
+            ) from error
 
     def make(
         self, stage: Callable[..., A], config: StageConfig, *inputs: Artifact, on_drift: OnDrift = "stop"
@@ -74,6 +76,8 @@ class Store:
                     continue
                 try:
                     artifact = kind.load(path)
+                    if artifact.fingerprint != identity:
+                        raise DamagedArtifact(f"{path}: sealed for another identity. It was moved here by hand.")
                 except DamagedArtifact as error:
                     notes.append(f"{error} Quarantined in {self._quarantine(path)} and made again.")
                     continue
@@ -83,8 +87,9 @@ class Store:
             artifact = stage(config, *inputs, out_dir=own)
             if artifact.fingerprint != identity:
                 raise DamagedArtifact(
-                    f"{config.stage}: an input or raw file changed while the stage ran (identity {identity[:12]} before, "
-                    f"{artifact.fingerprint[:12]} after). Run it again on settled files."
+                    f"{config.stage}: an input or raw file changed while the stage ran (identity {identity[:12]} "
+                    f"before, {artifact.fingerprint[:12]} after; what it made is in {self._quarantine(own)}). "
+                    "Run it again on settled files."
                 )
             return Made(artifact, reused=False, seconds=time.monotonic() - started, notes=notes)
 
