@@ -1,1 +1,1 @@
-"""Programs that measure this project against a named peer, limit or bar. Each prints a table; `--json FILE` keeps the rows."""
+"""Programs that measure this project against a named peer, limit or bar; `--json FILE` keeps the rows."""

@@ -1,6 +1,6 @@
 """Does the laptop recipe learn? Three seeds from raw text to release, every checkpoint scored on held-out items.
 
-    python -m benchmarks.learning --seeds 0 1 2 --store .lifecycle-learning --json docs/learning.json --markdown docs/learning.md
+    python -m benchmarks.learning --seeds 0 1 2 --json docs/learning.json --markdown docs/learning.md
 
 Stages run without an orchestrator, through the same store: a second call reuses what is sealed. The bars are those of
 the project's first milestone; a row says what was measured, never that it was fine.

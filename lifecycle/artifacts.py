@@ -17,6 +17,9 @@ class Suites(Artifact):
     items: dict[str, int]
     majority_answer_share: dict[str, float] = Field(description="What always giving the commonest answer would score.")
 
+    def file_of(self, suite: str) -> Path:
+        return self.path / f"{suite}.jsonl"
+
 
 class SourceCount(BaseModel):
     """What one source gave: documents and bytes that survived, and what was dropped, by reason."""

@@ -15,6 +15,22 @@ from lifecycle.errors import ContractError
 from lifecycle.sealing import Artifact
 
 
+def holds_items(suites: Suites) -> None:
+    """There is something to keep out of training: an empty suite would decontaminate nothing and score nothing."""
+    empty = sorted(name for name, items in suites.items.items() if items == 0)
+    if empty or not suites.items:
+        raise ContractError(f"expected items in every suite, found none in {empty or 'any'}. Collect the suites again.")
+
+
+def has_documents(corpus: Corpus) -> None:
+    """There is text to train on and text to validate on."""
+    if min(corpus.train_documents, corpus.validation_documents) == 0:
+        raise ContractError(
+            f"expected documents to train and to validate on, found {corpus.train_documents} and "
+            f"{corpus.validation_documents} in {_name(corpus)}. Add text or raise corpus.validation_share."
+        )
+
+
 def trained_on(tokenizer: Tokenizer, corpus: Corpus) -> None:
     """The tokenizer was trained on exactly this corpus."""
     if corpus.digest not in {entry.digest for entry in tokenizer.manifest.inputs}:

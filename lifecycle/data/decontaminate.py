@@ -1,0 +1,97 @@
+"""Keep what we score out of what we train on: by n-grams of words, and by equality of whole prompts."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from lifecycle.artifacts import Suites
+from lifecycle.data.conversations import Message, prompt_key, user_text
+from lifecycle.data.jsonl import Row, load_rows
+from lifecycle.data.order import U64
+from lifecycle.data.records import record_text
+from lifecycle.data.words import WordTable
+
+# An item of fewer words ("section: libs") is no fingerprint: it would flag half the corpus. Its prompt still counts.
+MIN_ITEM_WORDS = 5
+
+
+class NgramRule(BaseModel):
+    """A text is contaminated when it shares one n-gram with an item (Brown et al. 2020, appendix C: n from 8 to 13)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    ngram_words: int = Field(
+        13, ge=MIN_ITEM_WORDS, description="Words per n-gram. An item shorter than this is one n-gram as a whole."
+    )
+    common_item_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="An n-gram shared by more items than this (or by more than 10) is task wording, not an item.",
+    )
+
+    def common_above(self, items: int) -> int:
+        """An n-gram in more items than this says nothing about which item it is from."""
+        return max(1, min(10, math.floor(self.common_item_share * items)))
+
+
+class _Grams(NamedTuple):
+    """The distinctive n-grams of one length, sorted, each with one item it occurs in."""
+
+    length: int
+    hashes: U64
+    items: NDArray[np.int64]
+
+
+class HeldOut:
+    """The items of all suites, indexed by prompt and by n-gram."""
+
+    def __init__(self, suites: Suites, rule: NgramRule) -> None:
+        items = [(f"{suite}/{row['id']}", row) for suite in suites.items for row in load_rows(suites.file_of(suite))]
+        self.names = [name for name, _ in items]
+        self.prompts = {prompt_key(row["messages"]): name for name, row in items}
+        self.grams = _index([item_text(row) for _, row in items], rule)
+        protected = set(np.concatenate([grams.items for grams in self.grams]).tolist()) if self.grams else set()
+        self.facts = {
+            "items": len(items),
+            "items_without_a_distinctive_ngram": len(items) - len(protected),
+            "distinctive_ngrams": sum(len(grams.hashes) for grams in self.grams),
+        }
+
+    def asked_in(self, messages: Sequence[Message]) -> str | None:
+        """The item with the same prompt, up to case and white space."""
+        return self.prompts.get(prompt_key(messages))
+
+    def found_in(self, words: WordTable) -> dict[int, str]:
+        """Index of each contaminated text -> an item it shares an n-gram with."""
+        found: dict[int, str] = {}
+        for grams in self.grams:
+            windows = words.windows(grams.length)
+            at = np.searchsorted(grams.hashes, windows.hashes)
+            at[at == len(grams.hashes)] = 0
+            for hit in np.flatnonzero(grams.hashes[at] == windows.hashes):
+                found.setdefault(int(windows.owners[hit]), self.names[grams.items[at[hit]]])
+        return found
+
+
+def item_text(row: Row) -> str:
+    """The part of a row that is its own: the record when there is one, else what the user says."""
+    return record_text(row["record"]) if "record" in row else user_text(row.get("prompt") or row["messages"])
+
+
+def _index(texts: Sequence[str], rule: NgramRule) -> list[_Grams]:
+    """Distinctive n-grams by length: windows of long items, short items whole."""
+    words = WordTable(texts)
+    index = []
+    for length in range(MIN_ITEM_WORDS, rule.ngram_words + 1):
+        grams = words.windows(length) if length == rule.ngram_words else words.whole(length)
+        # Twice in one item counts once; the pairs come back sorted by hash, then by item.
+        pairs = np.unique(np.stack([grams.hashes, grams.owners.astype(np.uint64)], axis=1), axis=0)
+        hashes, first, times = np.unique(pairs[:, 0], return_index=True, return_counts=True)
+        kept = times <= rule.common_above(len(texts))
+        if kept.any():
+            index.append(_Grams(length, hashes[kept], pairs[first[kept], 1].astype(np.int64)))
+    return index

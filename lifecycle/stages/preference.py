@@ -1,0 +1,56 @@
+"""An SFT checkpoint learns which of two answers is better: direct preference optimisation against itself as it was."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from lifecycle import contracts
+from lifecycle.artifacts import Checkpoint, Comparisons
+from lifecycle.launch import Job, run_worker
+from lifecycle.sealing import SCRATCH_FOLDER
+from lifecycle.training.post import PostTrainingConfig, Tuned
+
+WORKER = "lifecycle.workers.preference"
+
+
+class PreferenceConfig(PostTrainingConfig):
+    """How preferences are learned. Too strong a rate wins every pair and forgets the task: read it on sampled answers."""
+
+    stage: ClassVar[str] = "preference"
+    method: Literal["dpo"] = Field("dpo", description="dpo: Rafailov et al. 2023, arxiv.org/abs/2305.18290, eq. 7.")
+    beta: float = Field(0.1, gt=0, description="How dear it is to move away from the reference; higher moves less.")
+    batch_pairs: int = Field(16, ge=1, description="Pairs a step, over all processes; each is two sequences.")
+    learning_rate: float = Field(8e-5, gt=0)
+
+
+class PreferenceJob(Job):
+    """What `lifecycle.workers.preference` is handed. The reference is the SFT checkpoint it starts from."""
+
+    config: PreferenceConfig
+    sft: Path
+    train_file: Path
+    heldout_file: Path
+    max_seq_len: int
+
+
+def align(config: PreferenceConfig, sft: Checkpoint, comparisons: Comparisons, *, out_dir: Path) -> Checkpoint:
+    """The SFT model after `epochs` passes over the comparisons. A killed run is made again, to the same bytes."""
+    contracts.has_role(sft, "sft")
+    job = PreferenceJob(
+        out_dir=out_dir,
+        scratch_dir=out_dir / SCRATCH_FOLDER,
+        config=config,
+        sft=sft.path,
+        train_file=comparisons.path / "train.jsonl",
+        heldout_file=comparisons.path / "heldout.jsonl",
+        max_seq_len=sft.max_seq_len,
+    )
+    tuned = run_worker(WORKER, job, Tuned, ranks=config.ranks, threads=config.threads)
+    return Checkpoint(
+        path=out_dir,
+        role="preference",
+        max_seq_len=sft.max_seq_len,
+        protocol_digest=sft.protocol_digest,
+        **tuned.model_dump(exclude={"heldout"}),
+    ).seal(config, sft, comparisons)
