@@ -7,9 +7,11 @@
     ├── ContractError           1   two artifacts do not fit together; nothing was trained on them
     ├── DamagedArtifact         1   a sealed file no longer matches its digest
     ├── StaleArtifact           1   the code changed since a costly artifact was made
+    ├── TrainingDiverged        1   a loss or gradient stopped being a number
     ├── WorkerFailed            1   a training or evaluation process died or reported an error
     │   └── Preempted          85   a worker was told to stop, saved, and can go on
     ├── PromotionConflict       1   somebody else moved the live release meanwhile
+    ├── TrackingUnavailable     1   a promotion needs the tracker, and it does not answer
     └── PromotionBlocked        3   the gate said no, or could not say yes
 
 A message has three parts: what was expected, what was found, what to do.
@@ -54,6 +56,10 @@ class StaleArtifact(LifecycleError):
     """The code changed since a costly artifact was made."""
 
 
+class TrainingDiverged(LifecycleError):
+    """A loss or gradient stopped being a number; the message names the step and its rows."""
+
+
 class WorkerFailed(LifecycleError):
     """A worker process died or reported an error."""
 
@@ -66,6 +72,10 @@ class Preempted(WorkerFailed):
 
 class PromotionConflict(LifecycleError):
     """The live release is not the one this promotion was decided against."""
+
+
+class TrackingUnavailable(LifecycleError):
+    """The tracker did not answer where the run cannot do without it: nothing is promoted that is not on record."""
 
 
 class PromotionBlocked(LifecycleError):

@@ -19,7 +19,7 @@ class SftConfig(PostTrainingConfig):
 
     stage: ClassVar[str] = "sft"
     batch_rows: int = Field(32, ge=1, description="Conversations a step, over all processes.")
-    learning_rate: float = Field(3e-3, gt=0, description="Highest rate; 3e-3 suits 1M weights, 2e-5 suits 1B.")
+    learning_rate: float = Field(3e-3, gt=0, description="The peak; 3e-3 suits 1M weights, 2e-5 suits 1B.")
 
 
 class SftJob(Job):

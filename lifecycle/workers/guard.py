@@ -1,5 +1,6 @@
-"""Become another command that dies with the process that wanted it: `-m lifecycle.workers.guard PARENT_PID COMMAND...`.
+"""Become another command that dies with the process that wanted it: `-m lifecycle.workers.guard PARENT COMMAND...`.
 
+PARENT is a process id, or `guarded`: the guarded process that started this one, as torchrun's agent starts its ranks.
 Only the standard library: this start costs 20 ms.
 """
 
@@ -9,6 +10,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+GUARDED_PID = "LIFECYCLE_GUARDED_PID"  # a guarded process keeps its id through exec, and its children read it here
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -22,5 +24,6 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent(int(sys.argv[1]))
+    die_with_parent(int(os.environ[GUARDED_PID] if sys.argv[1] == "guarded" else sys.argv[1]))
+    os.environ[GUARDED_PID] = str(os.getpid())
     os.execvp(sys.argv[2], sys.argv[2:])

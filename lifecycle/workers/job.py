@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel
 
@@ -70,6 +70,14 @@ def run(kind: type[J], work: Callable[[J, Recorder], BaseModel | None], argv: li
     except LifecycleError as error:
         report: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
         write_atomically(folder / "error.json", json.dumps(report).encode())
-        sys.exit(1)
+        _leave(error.exit_code)
     if result is not None and rank() == 0:
         write_atomically(folder / "result.json", result.model_dump_json(indent=1).encode())
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: all is written, and taking an interpreter with torch and transformers apart costs 0.9 s of CPU."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

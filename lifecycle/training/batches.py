@@ -1,0 +1,47 @@
+"""Which rows a rank sees, as tensors. The order lives in `ShardReader.rows_for`; here it is cut for ranks.
+
+# B rows, T tokens
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lifecycle.data.packing import ShardReader
+
+
+class Batches:
+    """The training and validation rows of one rank."""
+
+    def __init__(
+        self, reader: ShardReader, *, batch_rows: int, micro_batch_rows: int, seed: int, rank: int, ranks: int
+    ) -> None:
+        self.reader, self.batch_rows, self.micro_batch_rows, self.seed = reader, batch_rows, micro_batch_rows, seed
+        self.rank, self.ranks = rank, ranks
+
+    def row_ids(self, step: int) -> NDArray[np.int64]:
+        """Global indices of the rows all ranks see in this step, shape (batch_rows,)."""
+        return self.reader.rows_for(step, self.batch_rows, self.seed)
+
+    def training(self, step: int) -> Iterator[Tensor]:
+        """This rank's share of the step, in micro batches of shape (micro_batch_rows, T)."""
+        mine = self.row_ids(step)[self.rank :: self.ranks]
+        for start in range(0, len(mine), self.micro_batch_rows):
+            yield torch.from_numpy(self.reader.rows(mine[start : start + self.micro_batch_rows]))
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """This rank's share of the held-out rows (B, T), each with the weight of its rows (B,): 1, or 0 for filling.
+
+        Every rank gets the same number of batches: in ZeRO stage 3 a forward pass is a collective.
+        """
+        rows = self.reader.validation()
+        per_round = self.ranks * self.micro_batch_rows
+        padded = np.resize(np.arange(len(rows)), -(-len(rows) // per_round) * per_round)
+        weights = (np.arange(len(padded)) < len(rows)).astype(np.float64)
+        mine = np.arange(self.rank, len(padded), self.ranks)
+        for start in range(0, len(mine), self.micro_batch_rows):
+            here = mine[start : start + self.micro_batch_rows]
+            yield torch.from_numpy(rows[padded[here]]), torch.from_numpy(weights[here])

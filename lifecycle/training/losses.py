@@ -1,0 +1,23 @@
+"""The loss of next-token prediction.
+
+# B batch, T tokens, V vocabulary
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def next_token_loss(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """Mean of -log p(label) over all B*T positions, in nats, computed in fp32 whatever the logits are.
+
+    A row of T+1 ids gives inputs `row[:-1]` and labels `row[1:]`: nothing is masked, so every rank's mean has the same
+    weight and the mean of the ranks' means is the mean over the batch.
+    """
+    return functional.cross_entropy(logits_BTV.float().flatten(0, 1), labels_BT.flatten())
+
+
+def row_losses(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """Mean of -log p(label) of each row, shape (B,)."""
+    losses_BT = functional.cross_entropy(logits_BTV.float().transpose(1, 2), labels_BT, reduction="none")
+    return losses_BT.mean(dim=1, dtype=torch.float64)

@@ -1,0 +1,124 @@
+"""A model of 20,000 random weights that speaks our protocol, with conversations and pairs to train it on."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from lifecycle.artifacts import Checkpoint, Comparisons, Demonstrations
+from lifecycle.chat.protocol import SPECIAL_TOKENS, save_tokenizer
+from lifecycle.sealing import StageConfig
+
+TEXT = ["the record of a package", 'Return "section" from this record as JSON.', '{"section": "libs"}', "naïve 日本 🎉"]
+MAX_SEQ_LEN = 64
+
+
+class MadeUp(StageConfig):
+    """The config of an artifact that a test made by hand."""
+
+    stage = "made_up"
+    name: str
+
+
+def train_bpe(extra: int = 60) -> tokenizers.Tokenizer:
+    """A byte-level BPE with a few merges, made in milliseconds."""
+    bpe = tokenizers.Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    size = len(SPECIAL_TOKENS) + len(alphabet) + extra
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(TEXT, trainer)
+    return bpe
+
+
+@pytest.fixture
+def bpe() -> tokenizers.Tokenizer:
+    return train_bpe()
+
+
+def conversation(number: int) -> list[dict[str, str]]:
+    """A question with its one right answer."""
+    section = ("libs", "doc", "perl")[number % 3]
+    question = {"role": "user", "content": f"section: {section}\npackage: p{number}"}
+    return [question, {"role": "assistant", "content": f'{{"section": "{section}"}}'}]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Checkpoint:
+    """A sealed base checkpoint, random but always the same."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path / "base"
+    protocol = save_tokenizer(train_bpe(), folder)
+    vocab_size = train_bpe().get_vocab_size()
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocab_size,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=MAX_SEQ_LEN,
+            tie_word_embeddings=True,
+            bos_token_id=protocol.bos_id,
+            pad_token_id=protocol.pad_id,
+            eos_token_id=protocol.stop_id,
+        )
+    )
+    model.save_pretrained(folder)
+    return Checkpoint(
+        path=folder,
+        role="base",
+        parameters=model.num_parameters(),
+        max_seq_len=MAX_SEQ_LEN,
+        protocol_digest=protocol.digest,
+        steps=0,
+        tokens_seen=0,
+        final_loss=0.0,
+    ).seal(MadeUp(name="base"))
+
+
+@pytest.fixture
+def sft(base: Checkpoint) -> Checkpoint:
+    """The same weights, one stage further."""
+    folder = base.path.with_name("sft")
+    folder.mkdir()
+    for name in base.manifest.files:
+        (folder / name).write_bytes((base.path / name).read_bytes())
+    return Checkpoint(path=folder, **{**base.facts(), "role": "sft"}).seal(MadeUp(name="sft"))
+
+
+@pytest.fixture
+def demonstrations(tmp_path: Path) -> Demonstrations:
+    """48 conversations to train on and 6 to watch."""
+    folder = tmp_path / "demonstrations"
+    folder.mkdir()
+    rows = [{"id": f"d{n}", "source": "made-up", "messages": conversation(n)} for n in range(54)]
+    for name, part in (("train", rows[:48]), ("dev", rows[48:])):
+        (folder / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in part))
+    return Demonstrations(path=folder, train_rows=48, dev_rows=6, dropped={}, suites_digest="0").seal(MadeUp(name="d"))
+
+
+@pytest.fixture
+def comparisons(tmp_path: Path) -> Comparisons:
+    """32 pairs to train on and 8 to watch; the terse answer wins."""
+    folder = tmp_path / "comparisons"
+    folder.mkdir()
+    rows = []
+    for number in range(40):
+        question, answer = conversation(number)
+        chatty = {"role": "assistant", "content": f"Sure: {answer['content']}"}
+        rows.append({"id": f"c{number}", "prompt": [question], "chosen": [answer], "rejected": [chatty]})
+    for name, part in (("train", rows[:32]), ("heldout", rows[32:])):
+        (folder / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in part))
+    return Comparisons(
+        path=folder, train_pairs=32, heldout_pairs=8, dropped={}, length_alone_predicts=1.0, suites_digest="0"
+    ).seal(MadeUp(name="c"))

@@ -1,0 +1,33 @@
+"""Losses with known values."""
+
+import math
+
+import pytest
+import torch
+
+from lifecycle.training.losses import next_token_loss, row_losses
+
+
+def test_uniform_logits_cost_log_of_the_vocabulary():
+    assert next_token_loss(torch.zeros(2, 3, 8), torch.zeros(2, 3, dtype=torch.long)).item() == pytest.approx(
+        math.log(8)
+    )
+
+
+def test_a_worked_example():
+    logits_BTV = torch.tensor([[[math.log(3.0), 0.0], [0.0, 0.0]]])  # p = 3/4, 1/4; then 1/2, 1/2
+    labels_BT = torch.tensor([[0, 1]])
+    assert next_token_loss(logits_BTV, labels_BT).item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
+
+
+def test_bf16_logits_are_summed_in_fp32():
+    logits_BTV = torch.zeros(4, 64, 512, dtype=torch.bfloat16)
+    assert next_token_loss(logits_BTV, torch.zeros(4, 64, dtype=torch.long)).dtype == torch.float32
+
+
+def test_the_mean_over_rows_is_the_loss_of_the_batch():
+    torch.manual_seed(0)
+    logits_BTV, labels_BT = torch.randn(3, 5, 7), torch.randint(0, 7, (3, 5))
+    assert row_losses(logits_BTV, labels_BT).mean().item() == pytest.approx(
+        next_token_loss(logits_BTV, labels_BT).item(), rel=1e-6
+    )
