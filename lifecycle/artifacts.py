@@ -102,6 +102,7 @@ class Checkpoint(Artifact):
     tokens_seen: int
     final_loss: float
     supervised_share: float | None = Field(None, description="Share of tokens the loss covered; None for pretraining.")
+    dropped: dict[str, int] = Field(default_factory=dict, description="Training rows left out, by reason.")
 
 
 class Score(BaseModel):
@@ -131,7 +132,7 @@ class Check(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     metric: str
-    rule: Literal["floor", "guard"]
+    rule: Literal["floor", "ceiling", "guard"]
     verdict: Literal["PASS", "FAIL", "INCONCLUSIVE", "UNMEASURED"]
     reason: str
     candidate: float | None
@@ -139,7 +140,7 @@ class Check(BaseModel):
     difference: float | None = None
     low: float | None = None
     high: float | None = None
-    items: list[str] = Field(default_factory=list, description="Items that changed from right to wrong, a sample.")
+    items: list[str] = Field(default_factory=list, description="Items that got worse, a sample.")
 
 
 class GateDecision(Artifact):
@@ -153,7 +154,8 @@ class GateDecision(Artifact):
 
     @property
     def promote(self) -> bool:
-        return self.verdict == "PROMOTE"
+        """The verdict, held against its checks: a decision without any, or with one open, promotes nothing."""
+        return self.verdict == "PROMOTE" and {check.verdict for check in self.checks} == {"PASS"}
 
 
 class Release(Artifact):

@@ -1,1 +1,1 @@
-"""How a conversation becomes ids: one protocol, bound to the tokenizer, the same in training, evaluation and serving."""
+"""How a conversation becomes ids: one protocol, bound to the tokenizer, the same in training and serving."""

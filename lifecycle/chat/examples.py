@@ -1,18 +1,29 @@
 """Rows of demonstrations and comparisons as token ids, checked one by one. A row that is too long is left out and
 counted, never cut: half an answer teaches the model to stop in the middle, or not at all."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import tokenizers
 
 from lifecycle.chat import parity
+from lifecycle.chat.parity import Messages
 from lifecycle.chat.render import Rendered, render
 from lifecycle.errors import ContractError
 
 TOO_LONG = "longer_than_max_seq_len"
 
 Row = Mapping[str, Any]
+
+
+class Check(Protocol):
+    """One more thing that must hold for the messages and ids of a row; raises when it does not."""
+
+    def __call__(self, messages: Messages, ids: Sequence[int], *, row: str) -> None: ...
+
+
+def nothing_more(messages: Messages, ids: Sequence[int], *, row: str) -> None:
+    """No further check."""
 
 
 class Demonstration(NamedTuple):
@@ -29,6 +40,11 @@ class Comparison(NamedTuple):
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer sequence, prompt included."""
+        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
 
 
 class Demonstrated(NamedTuple):
@@ -56,8 +72,10 @@ class Compared(NamedTuple):
         return answers / max(1, answers + 2 * sum(len(row.prompt_ids) for row in self.rows))
 
 
-def demonstrations(tokenizer: tokenizers.Tokenizer, rows: Iterable[Row], *, max_seq_len: int) -> Demonstrated:
-    """Every row (id, source, messages) that fits, rendered and checked."""
+def demonstrations(
+    tokenizer: tokenizers.Tokenizer, rows: Iterable[Row], *, max_seq_len: int, also: Check = nothing_more
+) -> Demonstrated:
+    """Every row (id, source, messages) that fits, rendered and checked, with what else is asked in `also`."""
     kept, too_long = [], 0
     for row in rows:
         rendered = render(tokenizer, row["messages"])
@@ -65,11 +83,14 @@ def demonstrations(tokenizer: tokenizers.Tokenizer, rows: Iterable[Row], *, max_
             too_long += 1
             continue
         parity.check(tokenizer, row["messages"], rendered, row=str(row["id"]))
+        also(row["messages"], rendered.ids, row=str(row["id"]))
         kept.append(Demonstration(str(row.get("source", "")), rendered.ids, rendered.assistant_mask))
     return Demonstrated(kept, {TOO_LONG: too_long} if too_long else {})
 
 
-def comparisons(tokenizer: tokenizers.Tokenizer, rows: Iterable[Row], *, max_seq_len: int) -> Compared:
+def comparisons(
+    tokenizer: tokenizers.Tokenizer, rows: Iterable[Row], *, max_seq_len: int, also: Check = nothing_more
+) -> Compared:
     """Every row (id, prompt, chosen, rejected) whose two conversations fit, rendered and checked."""
     kept, too_long = [], 0
     for row in rows:
@@ -79,7 +100,9 @@ def comparisons(tokenizer: tokenizers.Tokenizer, rows: Iterable[Row], *, max_seq
             too_long += 1
             continue
         for side, rendered in (("chosen", chosen), ("rejected", rejected)):
-            parity.check(tokenizer, [*row["prompt"], *row[side]], rendered, row=f"{row['id']} ({side})")
+            whole, name = [*row["prompt"], *row[side]], f"{row['id']} ({side})"
+            parity.check(tokenizer, whole, rendered, row=name)
+            also(whole, rendered.ids, row=name)
         pair = Comparison(prompt, _answer(chosen, prompt), _answer(rejected, prompt))
         if pair.chosen_ids == pair.rejected_ids:
             raise ContractError(

@@ -35,7 +35,9 @@ def only_answers_are_supervised(tokenizer: tokenizers.Tokenizer, rendered: Rende
     expected = list(_answers(tokenizer, rendered.ids))
     if rendered.assistant_mask != expected:
         pairs = zip(expected, rendered.assistant_mask, strict=False)
-        first = next((at for at, (want, found) in enumerate(pairs) if want != found), min(len(expected), len(rendered.ids)))
+        first = next(
+            (at for at, (want, found) in enumerate(pairs) if want != found), min(len(expected), len(rendered.ids))
+        )
         raise ContractError(
             f"row {row}: expected the loss on the assistant's answer and its {END} only; the mask differs from token "
             f"{first} on: {_shown(tokenizer, rendered)}. Render it with lifecycle.chat.render."
@@ -44,8 +46,8 @@ def only_answers_are_supervised(tokenizer: tokenizers.Tokenizer, rendered: Rende
 
 def every_answer_is_taught_to_stop(tokenizer: tokenizers.Tokenizer, rendered: Rendered, *, row: str) -> None:
     """Each assistant turn ends with a supervised stop token; without it the model never learns to stop."""
-    answers = rendered.ids.count(tokenizer.token_to_id(ROLE_TOKENS["assistant"]))
-    stop = tokenizer.token_to_id(END)
+    opens, stop = tokenizer.token_to_id(ROLE_TOKENS["assistant"]), tokenizer.token_to_id(END)
+    answers = sum(token == opens for token in rendered.ids)
     stops = sum(mask for token, mask in zip(rendered.ids, rendered.assistant_mask, strict=True) if token == stop)
     if stops != answers:
         raise ContractError(
@@ -54,9 +56,7 @@ def every_answer_is_taught_to_stop(tokenizer: tokenizers.Tokenizer, rendered: Re
         )
 
 
-def text_survives(
-    tokenizer: tokenizers.Tokenizer, messages: Messages, rendered: Rendered, *, row: str
-) -> None:
+def text_survives(tokenizer: tokenizers.Tokenizer, messages: Messages, rendered: Rendered, *, row: str) -> None:
     """Decoding the row gives back every character: nothing was normalised away, and no typed token became special."""
     decoded = tokenizer.decode(rendered.ids[1:], skip_special_tokens=False)
     expected = "".join(f"{ROLE_TOKENS[message['role']]}{message['content']}{END}" for message in messages)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import tokenizers
 
 from lifecycle.errors import ContractError, InputError
+from lifecycle.sealing import sha256_file
 
 BOS, PAD, END = "<|bos|>", "<|pad|>", "<|end|>"
 ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
@@ -63,8 +64,8 @@ def save_tokenizer(bpe: tokenizers.Tokenizer, folder: Path, *, max_seq_len: int 
 def protocol_of(folder: Path) -> Protocol:
     """The protocol of a tokenizer folder, computed from its bytes."""
     ids = special_ids(folder)
-    content = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in TOKENIZER_FILES if "config" not in name}
-    digest = hashlib.sha256(json.dumps({"ids": ids, **content}, sort_keys=True).encode()).hexdigest()
+    parts = {"ids": ids, **{name: sha256_file(folder / name) for name in ("tokenizer.json", "chat_template.jinja")}}
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return Protocol(ids["bos_token"], ids["pad_token"], ids["eos_token"], digest)
 
 

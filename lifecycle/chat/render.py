@@ -58,5 +58,7 @@ def _role_id(tokenizer: tokenizers.Tokenizer, role: str) -> int:
 def _id(tokenizer: tokenizers.Tokenizer, token: str) -> int:
     found = tokenizer.token_to_id(token)
     if found is None:
-        raise ContractError(f"expected a tokenizer with the special token {token!r}, found none. Use the tokenizer stage's.")
+        raise ContractError(
+            f"expected a tokenizer with the special token {token!r}, found none. Use the tokenizer stage's."
+        )
     return int(found)

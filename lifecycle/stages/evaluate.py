@@ -101,8 +101,8 @@ def _speaks_as_recorded(checkpoint: Checkpoint) -> None:
     found = protocol_of(checkpoint.path).digest
     if found != checkpoint.protocol_digest:
         raise ContractError(
-            f"expected the chat protocol {checkpoint.protocol_digest[:12]} in {checkpoint.path}, found {found[:12]}: its "
-            "tokenizer or template was changed. Rerun the stage that made it."
+            f"expected the chat protocol {checkpoint.protocol_digest[:12]} in {checkpoint.path}, found {found[:12]}: "
+            "its tokenizer or template was changed. Rerun the stage that made it."
         )
 
 
@@ -114,8 +114,8 @@ def _answers_fit(config: EvaluateConfig, checkpoint: Checkpoint, suites: Suites)
             prompt = len(render(tokenizer, row["messages"], generation_prompt=True).ids)
             if prompt + config.max_new_tokens > checkpoint.max_seq_len:
                 raise ContractError(
-                    f"expected prompt and answer within max_seq_len {checkpoint.max_seq_len}, found item {row['id']!r} of "
-                    f"{suite} with {prompt} tokens and evaluate.max_new_tokens={config.max_new_tokens}. Lower "
+                    f"expected prompt and answer within max_seq_len {checkpoint.max_seq_len}, found item {row['id']!r} "
+                    f"of {suite} with {prompt} tokens and evaluate.max_new_tokens={config.max_new_tokens}. Lower "
                     "evaluate.max_new_tokens, or raise shards.max_seq_len."
                 )
     if config.context_tokens >= checkpoint.max_seq_len:

@@ -91,17 +91,18 @@ def train_steps(
                 done, loss=loss, learning_rate=rate(step), grad_norm=norm, tokens_per_second=round(tokens_per_second)
             )
         recorder.progress(done, steps.stop, "steps", f"loss {loss:.3f}")
-        if done % every.validate == 0 or last:
-            paused = time.monotonic()
-            validation = validation_loss(engine, batches, device)
-            recorder.metrics(done, validation_loss=validation)
-            clock += _since(paused)
+        # Saved before validating: memory that runs out in an evaluation must not cost the steps before it.
         if done % every.save == 0 or last or stopping:
             paused = time.monotonic()
             checkpoints.save(engine, done)
             clock += _since(paused)
         if stopping and not last:
             raise Preempted(f"told to stop: saved after step {done} of {steps.stop}. The same command goes on from it.")
+        if done % every.validate == 0 or last:
+            paused = time.monotonic()
+            validation = validation_loss(engine, batches, device)
+            recorder.metrics(done, validation_loss=validation)
+            clock += _since(paused)
     return validation if len(steps) else validation_loss(engine, batches, device)
 
 

@@ -24,7 +24,7 @@ from lifecycle.evaluation.decoding import Decoding, Prompt, Reply, replies
 from lifecycle.evaluation.grading import grade
 from lifecycle.evaluation.items import BITS, Answer, Document, write_items
 from lifecycle.evaluation.next_token import document_bits
-from lifecycle.stages.evaluate import Evaluated, EvaluateConfig, EvaluateJob
+from lifecycle.stages.evaluate import EvaluateConfig, Evaluated, EvaluateJob
 from lifecycle.workers import job as doorway
 from lifecycle.workers.job import Recorder
 

@@ -1,5 +1,6 @@
-"""A model of 20,000 random weights that speaks our protocol, with conversations and pairs to train it on."""
+"""A model of 20,000 random weights that speaks our protocol, what to train it on, and reports about it."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import orjson
@@ -7,8 +8,9 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from lifecycle.artifacts import Checkpoint, Comparisons, Demonstrations
+from lifecycle.artifacts import Checkpoint, Comparisons, Demonstrations, EvalReport
 from lifecycle.chat.protocol import SPECIAL_TOKENS, save_tokenizer
+from lifecycle.evaluation.items import Answer, Item, measured, scores, write_items
 from lifecycle.sealing import StageConfig
 
 TEXT = ["the record of a package", 'Return "section" from this record as JSON.', '{"section": "libs"}', "naïve 日本 🎉"]
@@ -122,3 +124,54 @@ def comparisons(tmp_path: Path) -> Comparisons:
     return Comparisons(
         path=folder, train_pairs=32, heldout_pairs=8, dropped={}, length_alone_predicts=1.0, suites_digest="0"
     ).seal(MadeUp(name="c"))
+
+
+MakeReport = Callable[..., EvalReport]
+
+
+def make_answer(
+    number: int, *, mode: str = "greedy", correct: bool | None = True, terse: bool = True, stopped: bool = True
+) -> Answer:
+    """The record of one contract item; correct=None is one that could not be measured."""
+    known = correct is not None
+    return Answer(
+        suite="contract",
+        id=f"item-{number}",
+        mode=mode,
+        prompt_digest="0",
+        answer="{}",
+        correct=correct,
+        terse=terse if known else None,
+        exact=(correct and terse) if known else None,
+        stopped=stopped if known else None,
+        tokens=3,
+        bits=1.0 if known else None,
+        unmeasured=None if known else "logits_not_finite",
+    )
+
+
+@pytest.fixture
+def answer() -> Callable[..., Answer]:
+    return make_answer
+
+
+@pytest.fixture
+def make_report(tmp_path: Path) -> MakeReport:
+    """A sealed report on these items, as `evaluate` would leave it."""
+
+    def make(
+        items: Sequence[Item], *, checkpoint: str = "c" * 64, suites: str = "s" * 64, name: str = ""
+    ) -> EvalReport:
+        folder = tmp_path / f"report-{name or checkpoint[:8]}-{suites[:4]}"
+        folder.mkdir()
+        write_items(folder, items)
+        return EvalReport(
+            path=folder,
+            checkpoint_digest=checkpoint,
+            protocol_digest="p",
+            suites_digest=suites,
+            scores=scores(measured(items), confidence=0.95),
+            baselines={"contract.majority_answer": 0.24},
+        ).seal(MadeUp(name=folder.name))
+
+    return make

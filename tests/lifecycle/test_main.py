@@ -66,7 +66,7 @@ def test_show_of_one_run_gives_stages_numbers_and_the_reasons_of_the_gate(store,
     text = capsys.readouterr().out
     assert "1,200 held-out items" in text
     assert "FAIL contract.exact (guard): candidate 0.5000, live 0.9000, difference -0.4000" in text
-    assert "right before, wrong now: item-7" in text
+    assert "got worse: item-7" in text
 
 
 def test_show_for_programs_is_json_with_the_same_content(store, capsys):

@@ -1,0 +1,98 @@
+"""Our decoding loop gives what transformers' generate() gives, in any batch, and its samples follow the model."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from lifecycle.evaluation.decoding import NOT_FINITE, Decoding, Noise, Prompt, replies
+
+DECODING = Decoding(stop_id=2, pad_id=1, max_new_tokens=12, temperature=1.0, seed=0)
+
+
+@pytest.fixture
+def model(base):
+    """Random weights, made less sure of one token: answers of many lengths, some of which stop."""
+    model = AutoModelForCausalLM.from_pretrained(base.path).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+        model.model.embed_tokens.weight[2] = 0.2 * torch.randn(32)
+    return model
+
+
+def prompts(count=13):
+    draw = torch.Generator().manual_seed(0)
+    return [Prompt(f"p{n}", torch.randint(6, 300, (3 + n * 2,), generator=draw).tolist()) for n in range(count)]
+
+
+def answers(model, some, decoding=DECODING, batch=4):
+    with ThreadPoolExecutor(2) as pool:
+        found = [reply for part in replies(model, some, decoding, batch=batch, pool=pool) for reply in part]
+    return {(reply.prompt.id, reply.mode): reply for reply in found}
+
+
+def test_greedy_equals_generate(model):
+    found = answers(model, prompts())
+    stopped = 0
+    for prompt in prompts():
+        ids = torch.tensor([prompt.ids])
+        expected = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=12,
+            eos_token_id=2,
+            pad_token_id=1,
+            use_cache=True,
+        )[0, ids.shape[1] :].tolist()
+        reply = found[prompt.id, "greedy"]
+        assert reply.ids + [2] * reply.stopped == expected
+        stopped += reply.stopped
+    assert 0 < stopped < 13  # both endings were tried
+
+
+def test_bits_are_those_of_the_whole_answer_read_at_once(model):
+    for reply in answers(model, prompts()).values():
+        ids = torch.tensor([reply.prompt.ids + reply.ids + [2] * reply.stopped])
+        with torch.inference_mode():
+            logp = model(ids[:, :-1]).logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[0, -reply.tokens :]
+        assert reply.bits == pytest.approx(-logp.sum().item() / torch.log(torch.tensor(2.0)).item(), rel=1e-3)
+
+
+def test_an_answer_does_not_depend_on_its_batch(model):
+    found = {batch: answers(model, prompts(), batch=batch) for batch in (1, 5, 64)}
+    for key, reply in found[1].items():
+        assert [(other[key].ids, other[key].stopped) for other in found.values()] == [(reply.ids, reply.stopped)] * 3
+
+
+def test_a_sample_is_named_by_its_seed_and_item(model):
+    first, again = answers(model, prompts()), answers(model, prompts())
+    other = answers(model, prompts(), Decoding(**{**DECODING.__dict__, "seed": 1}))
+    sampled = [(p.id, "sampled") for p in prompts()]
+    assert [first[key].ids for key in sampled] == [again[key].ids for key in sampled]
+    assert [first[key].ids for key in sampled] != [other[key].ids for key in sampled]
+    greedy = [(p.id, "greedy") for p in prompts()]
+    assert [first[key].ids for key in greedy] == [other[key].ids for key in greedy]
+
+
+def test_samples_follow_the_probabilities():
+    logits_V = torch.tensor([2.0, 1.0, 0.0, -1.0, -8.0])
+    noise = Noise(5, seed=3, device=torch.device("cpu"))
+    drawn = (logits_V + noise.gumbel([(f"item {n}", n % 7) for n in range(20_000)])).argmax(-1)
+    shares = torch.bincount(drawn, minlength=5) / 20_000
+    torch.testing.assert_close(shares, logits_V.softmax(-1), atol=0.012, rtol=0)  # 4 standard errors of the largest
+
+
+def test_a_low_temperature_is_greedy(model):
+    found = answers(model, prompts(), Decoding(**{**DECODING.__dict__, "temperature": 1e-4}))
+    for prompt in prompts():
+        assert found[prompt.id, "sampled"].ids == found[prompt.id, "greedy"].ids
+
+
+def test_logits_that_are_no_numbers_are_a_fault_of_that_item_alone(model):
+    with torch.no_grad():
+        model.model.embed_tokens.weight[299] = float("nan")  # tied: no logit of any row is finite now
+    assert {reply.fault for reply in answers(model, prompts(3)).values()} == {NOT_FINITE}

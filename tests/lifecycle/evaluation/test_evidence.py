@@ -1,0 +1,64 @@
+import pytest
+
+from lifecycle.evaluation.evidence import Rate, Share, difference
+from lifecycle.evaluation.statistics import tango, wilson
+
+
+def shares(*right):
+    return Share({f"i{n}": value for n, value in enumerate(right)})
+
+
+def rates(*bits, size=100):
+    return Rate({f"d{n}": None if b is None else (b, size) for n, b in enumerate(bits)})
+
+
+def test_an_unmeasured_item_counts_neither_as_right_nor_as_wrong_nor_as_absent():
+    found = shares(True, True, False, None)
+    assert (found.value, found.items, found.unmeasured) == (2 / 3, 4, 1)
+    assert found.interval(0.05).low == wilson(2, 4, tail=0.05).low  # at worst it was wrong
+    assert found.interval(0.05).high == wilson(3, 4, tail=0.05).high  # at best it was right
+
+
+@pytest.mark.parametrize("empty", [shares(), shares(None, None), rates(), rates(None)])
+def test_nothing_measured_is_a_fault(empty):
+    assert empty.value is None
+    assert "it has no" in empty.fault or "could be measured" in empty.fault
+
+
+def test_a_difference_is_paired_by_item():
+    before, now = shares(True, True, False, False), shares(True, False, True, False)
+    found = difference(now, before, same_model=False)
+    assert (found.value, found.gained, found.worse_items) == (0.0, 1, ["i1"])
+    assert found.interval(0.05) == tango(1, 1, 4, tail=0.05)
+
+
+def test_a_pair_with_a_missing_side_widens_the_difference():
+    now, before = shares(None, True, True), shares(True, None, True)
+    low, high = difference(now, before, same_model=False).interval(0.05)
+    assert (low, high) == (tango(0, 2, 3, tail=0.05).low, tango(2, 0, 3, tail=0.05).high)
+
+
+def test_other_items_are_a_fault():
+    before = Share({"i0": True, "elsewhere": True})
+    assert "2 of them in one only, like 'elsewhere'" in difference(shares(True, True), before, same_model=False).fault
+
+
+def test_bits_have_no_bound_so_one_missing_document_is_a_fault():
+    assert rates(200, 250, None).fault == "1 of 3 documents could not be measured, and bits have no bound"
+    assert rates(200, 250, None).value == 2.25
+    assert "1 of 3" in difference(rates(200, 250, None), rates(200, 250, 200), same_model=False).fault
+
+
+def test_a_rate_without_spread_is_a_fault_unless_it_is_the_same_model():
+    same = rates(200, 250)
+    assert "without any spread" in difference(same, same, same_model=False).fault
+    assert difference(same, same, same_model=True).fault is None
+    assert difference(same, same, same_model=True).interval(0.05) == (0.0, 0.0)
+    assert "without any spread" in rates(200).fault
+    assert "without any spread" in rates(200, 200).fault
+
+
+def test_documents_that_cost_more_come_first():
+    found = difference(rates(200, 260, 230, 150), rates(200, 250, 200, 200), same_model=False)
+    assert found.worse_items == ["d2", "d1"]
+    assert found.value == pytest.approx(-10 / 400)
