@@ -49,9 +49,13 @@ class Ledger:
 
     def entries(self) -> list[Entry]:
         """Every entry, oldest first, the chain checked. A torn last line (a crash while appending) never happened."""
-        if not self.file.exists():
+        try:
+            content = self.file.read_bytes()
+        except FileNotFoundError:
             return []
-        lines = self.file.read_bytes().split(b"\n")[:-1]  # what follows the last newline was never finished
+        except OSError as error:
+            raise StoreError(f"expected a readable ledger at {self.file}, found: {error}. Mend it.") from error
+        lines = content.split(b"\n")[:-1]  # what follows the last newline was never finished
         entries: list[Entry] = []
         for number, line in enumerate(lines):
             try:
@@ -75,26 +79,36 @@ class Ledger:
         return entries[-1] if entries else None
 
     def opponent_of(self, checkpoint_digest: str) -> Entry | None:
-        """What a candidate must be compared with: the live release, or, if it *is* live, the one it replaced."""
-        live = self.live()
-        if live is None or live.checkpoint != checkpoint_digest:
-            return live
-        before = [entry for entry in self.entries() if entry.release == live.replaced]
-        return before[-1] if before else None
+        """What a candidate must be compared with: the live release, or, if it *is* live, the one it was promoted over.
+
+        A rollback does not change what a release was promoted over, so a rerun after one gives the same decision again.
+        Nor does a second release of the same checkpoint, say with another card: nothing is compared with itself.
+        """
+        entries = self.entries()
+        opponent = entries[-1] if entries else None
+        while opponent is not None and opponent.checkpoint == checkpoint_digest:
+            so_far = entries[: opponent.seq + 1]
+            made_live = next(e for e in reversed(so_far) if e.release == opponent.release and e.action == "promote")
+            before = [e for e in entries[: made_live.seq] if e.release == made_live.replaced]
+            opponent = before[-1] if before else None
+        return opponent
 
     def promote(self, release: Release, decision: GateDecision, *, expected: str | None, reason: str) -> Entry:
-        """Make `release` live if `expected` (a release digest, or None) still is. Repeating a promotion changes nothing.
+        """Make `release` live if `expected` (a release digest, or None) still is. Repeating it changes nothing.
 
         Raises PromotionBlocked unless `decision` says PROMOTE for exactly this checkpoint and this release, and
-        PromotionConflict when the live release is another one by now.
+        PromotionConflict when the live release is another one by now, or not the one the decision compared with.
         """
         if not decision.promote or decision.checkpoint_digest != release.checkpoint_digest:
             raise PromotionBlocked(
-                f"expected a PROMOTE decision for checkpoint {release.checkpoint_digest[:12]}, found {decision.verdict} "
-                f"for {decision.checkpoint_digest[:12]}. Gate this checkpoint first."
+                f"expected a PROMOTE decision for checkpoint {release.checkpoint_digest[:12]}, found "
+                f"{decision.verdict} for {decision.checkpoint_digest[:12]}. Gate this checkpoint first."
             )
-        if release.decision_digest != decision.digest:
-            raise PromotionBlocked(f"release {release.digest[:12]} was made on another decision. Release again.")
+        if (release.decision_digest, release.report_digest) != (decision.digest, decision.report_digest):
+            raise PromotionBlocked(
+                f"expected release {release.digest[:12]} to stand on decision {decision.digest[:12]} and its report, "
+                f"found {release.decision_digest[:12]} and {release.report_digest[:12]}. Release again."
+            )
         with self.store.lock("ledger"):
             live = self.live()
             if live is not None and live.release == release.digest:
@@ -105,14 +119,23 @@ class Ledger:
                     f"expected {_short(expected)} to be live, found {_short(found)}: somebody promoted meanwhile. "
                     "Run the same command again; it will be gated against what is live now."
                 )
+            opponent = live.checkpoint if live else None
+            if opponent not in (decision.against, release.checkpoint_digest):
+                raise PromotionConflict(
+                    f"expected a decision against what is live, {_short(opponent)}, found one against "
+                    f"{_short(decision.against)}. Run the same command again; it will be gated against what is live."
+                )
             return self._append("promote", release, replaced=found, reason=reason)
 
     def rollback(self, release: Release, *, expected: str, reason: str) -> Entry:
-        """Make an earlier release live again. Its files were verified when `release` was loaded."""
+        """Make an earlier release live again. Its files were verified when `release` was loaded. Repeating it changes
+        nothing."""
         with self.store.lock("ledger"):
             entries = self.entries()
             if release.digest not in {entry.release for entry in entries}:
                 raise PromotionBlocked(f"release {release.digest[:12]} was never live. Promote it through the gate.")
+            if entries[-1].release == release.digest:
+                return entries[-1]
             if entries[-1].release != expected:
                 raise PromotionConflict(f"expected {_short(expected)} to be live, found {_short(entries[-1].release)}.")
             return self._append("rollback", release, replaced=expected, reason=reason)
@@ -133,14 +156,28 @@ class Ledger:
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             previous_hash=entries[-1].hash if entries else GENESIS,
         ).sealed()
-        with self.file.open("ab") as file:
-            whole = self.file.read_bytes().rfind(b"\n") + 1
-            file.truncate(whole)  # drop a line a crash tore
-            file.write(entry.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.file.open("ab") as file:
+                file.truncate(self.file.read_bytes().rfind(b"\n") + 1)  # drop a line a crash tore
+                file.write(entry.model_dump_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            _fsync_folder(self.file.parent)  # a ledger just made must still be there after a power cut
+        except OSError as error:
+            raise StoreError(
+                f"expected to append to the ledger {self.file}, found: {error}. Free the disk or mend its permissions, "
+                "then run the same command again: it reads what was written, and does the rest."
+            ) from error
         return entry
 
 
 def _short(digest: str | None) -> str:
     return digest[:12] if digest else "no release"
+
+
+def _fsync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,11 +1,16 @@
-"""The record of a run: which recipe, which stages, what came out. One small JSON file a stage, written atomically."""
+"""The record of a run: which recipe, which stages, what came out. One small JSON file a stage, written atomically.
 
+A run holds a lock while its process lives. A run that says RUNNING and whose lock is free has crashed: the kernel
+frees the lock however the process died, so nothing has to be cleaned up for the record to be right.
+"""
+
+import fcntl
 import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,7 +18,9 @@ from lifecycle.errors import StoreError
 from lifecycle.sealing import write_atomically
 from lifecycle.store import Made, Store
 
-State = Literal["RUNNING", "RELEASED", "BLOCKED", "INCONCLUSIVE", "FAILED", "COMPLETED"]
+State = Literal[
+    "RUNNING", "RELEASED", "BLOCKED", "INCONCLUSIVE", "FAILED", "COMPLETED", "PREEMPTED", "CANCELLED", "CRASHED"
+]
 
 
 class StageRecord(BaseModel):
@@ -49,13 +56,15 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._alive: IO[bytes] | None = None
 
     @classmethod
-    def start(cls, store: Store, *, flow: str, recipe: str, settings: list[str]) -> "Run":
-        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
-        run = cls(store.root / "runs" / name)
-        run.folder.mkdir(parents=True)
-        run._write(RunRecord(run=name, flow=flow, recipe=recipe, settings=settings, started=time.time()))
+    def start(cls, store: Store, *, flow: str, recipe: str, settings: list[str], name: str | None = None) -> "Run":
+        run = cls(store.root / "runs" / (name or new_name()))
+        run.folder.mkdir(parents=True, exist_ok=True)  # it exists when an orchestrator retries a run under its name
+        run._alive = (run.folder / "alive.lock").open("wb")
+        fcntl.flock(run._alive, fcntl.LOCK_EX)
+        run._write(RunRecord(run=run.name, flow=flow, recipe=recipe, settings=settings, started=time.time()))
         return run
 
     @property
@@ -72,8 +81,17 @@ class Run:
             ) from error
 
     @property
+    def state(self) -> State:
+        """What the record says, corrected when the process that wrote it is gone."""
+        state = self.record.state
+        return "CRASHED" if state == "RUNNING" and not self._is_alive() else state
+
+    @property
     def stages(self) -> list[StageRecord]:
-        records = [StageRecord.model_validate_json(p.read_bytes()) for p in self.folder.glob("*.stage.json")]
+        try:
+            records = [StageRecord.model_validate_json(p.read_bytes()) for p in self.folder.glob("*.stage.json")]
+        except (OSError, ValidationError) as error:
+            raise StoreError(f"{self.folder}: unreadable stage record ({error}). Remove or restore it.") from error
         return sorted(records, key=lambda record: record.order)
 
     def add(self, made: Made[Any], *, label: str | None = None) -> StageRecord:
@@ -94,9 +112,34 @@ class Run:
 
     def end(self, state: State, message: str = "") -> None:
         self._write(self.record.model_copy(update={"state": state, "message": message, "ended": time.time()}))
+        if self._alive is not None:
+            self._alive.close()
+            self._alive = None
+
+    def declare_crashed(self) -> RunRecord:
+        """Write down what `state` found out: it ended when it last left a trace."""
+        last = max(path.stat().st_mtime for path in self.folder.iterdir())
+        record = self.record.model_copy(update={"state": "CRASHED", "message": "its process died", "ended": last})
+        self._write(record)
+        return record
+
+    def _is_alive(self) -> bool:
+        try:
+            with (self.folder / "alive.lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def _write(self, record: RunRecord) -> None:
         write_atomically(self.folder / "run.json", record.model_dump_json(indent=1).encode())
+
+
+def new_name() -> str:
+    """A name that sorts by time and collides with no other: 20261123-061423-a1b2c3."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
 
 
 def all_runs(store: Store) -> Iterator[Run]:

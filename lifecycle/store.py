@@ -135,6 +135,26 @@ class Store:
         return path.rename(target)
 
 
+def ancestors(artifact: Artifact) -> list[sealing.Manifest]:
+    """Manifests of all an artifact was made from, each after its own inputs, as far as they lie in the same store."""
+    shelf, found = artifact.path.parent.parent, dict[str, sealing.Manifest]()
+
+    def visit(entry: sealing.InputEntry) -> None:
+        if entry.digest in found:
+            return
+        for path in sorted(shelf.glob(f"*/{entry.fingerprint[:16]}-*/{sealing.MANIFEST}")):
+            manifest = sealing.read_manifest(path.parent)
+            if (manifest.fingerprint, manifest.digest) == (entry.fingerprint, entry.digest):
+                for before in manifest.inputs:
+                    visit(before)
+                found[entry.digest] = manifest
+                return
+
+    for entry in artifact.manifest.inputs:
+        visit(entry)
+    return list(found.values())
+
+
 def _drift(then: Mapping[str, str], now: Mapping[str, Any]) -> list[str]:
     """Names of source files that were added, removed or changed."""
     return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))

@@ -1,0 +1,1 @@
+"""How often, where and with what record: a thin Prefect task around every stage."""

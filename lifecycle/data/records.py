@@ -1,11 +1,13 @@
-"""Records, `{"section": "libs", "size": 12}`, as the lines of text a prompt shows."""
+"""Records, `{"section":"libs","size":12}`, as the text a prompt shows."""
+
+import json
 
 from lifecycle.data.jsonl import fault_of_text
 
 
 def record_text(record: object) -> str:
-    """`field: value`, one a line, in the record's order. Text is its own text."""
-    return "\n".join(f"{name}: {value}" for name, value in record.items()) if isinstance(record, dict) else str(record)
+    """Compact JSON, in the record's order. Text is its own text."""
+    return json.dumps(record, separators=(",", ":")) if isinstance(record, dict) else str(record)
 
 
 def fault_of_record(record: object) -> str | None:

@@ -25,7 +25,7 @@ class EvaluateConfig(StageConfig):
     """How a checkpoint is measured. Two reports can be compared when these settings, suites and texts are equal."""
 
     stage: ClassVar[str] = "evaluate"
-    max_new_tokens: int = Field(48, ge=1, description="Longest answer; one that does not stop within it is cut.")
+    max_new_tokens: int = Field(32, ge=1, description="Longest answer; one that does not stop within it is cut.")
     sampled_temperature: float = Field(1.0, gt=0, description="Of the sampled answer; 1 samples what was learned.")
     seed: int = Field(0, description="Names the random numbers of the sampled answers.")
     validation_documents_per_source: int | None = Field(

@@ -13,6 +13,8 @@ from lifecycle.evaluation.rules import Ceiling, Floor, Guard, check_rules
 from lifecycle.pages.render import decision_page
 from lifecycle.sealing import StageConfig
 
+__all__ = ["Ceiling", "Floor", "GateConfig", "Guard", "decide_gate", "verdict"]
+
 
 class GateConfig(StageConfig):
     """What a checkpoint must have shown to go live. Floors and ceilings always count, guards once something is live."""

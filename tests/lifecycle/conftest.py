@@ -8,8 +8,9 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from lifecycle.artifacts import Checkpoint, Comparisons, Demonstrations, EvalReport
+from lifecycle.artifacts import Checkpoint, Comparisons, Corpus, Demonstrations, EvalReport, SourceCount, Suites
 from lifecycle.chat.protocol import SPECIAL_TOKENS, save_tokenizer
+from lifecycle.data.jsonl import write_rows
 from lifecycle.evaluation.items import Answer, Item, measured, scores, write_items
 from lifecycle.sealing import StageConfig
 
@@ -175,3 +176,32 @@ def make_report(tmp_path: Path) -> MakeReport:
         ).seal(MadeUp(name=folder.name))
 
     return make
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> tuple[Suites, Corpus]:
+    """Twelve contract items of at most 40 tokens, and a corpus of two sources with three validation documents each."""
+    suites_dir, corpus_dir = tmp_path / "suites", tmp_path / "corpus"
+    suites_dir.mkdir()
+    corpus_dir.mkdir()
+    items = [
+        {"id": f"t{n}", "messages": conversation(n)[:1], "field": "section", "value": ("libs", "doc", "perl")[n % 3]}
+        for n in range(12)
+    ]
+    write_rows(suites_dir / "contract.jsonl", items)
+    suites = Suites(path=suites_dir, items={"contract": 12}, majority_answer_share={"contract": 0.333333})
+    suites = suites.seal(MadeUp(name="suites"))
+    words = ["record", "package", "section", "of", "the", "naïve", "as", "JSON"]
+    texts = [" ".join(words[(n * k) % 8] for k in range(10 + 5 * n)) for n in range(26)]
+    rows = [{"id": f"d{n}", "source": ("sea", "land")[n % 2], "text": text} for n, text in enumerate(texts)]
+    write_rows(corpus_dir / "train.jsonl", rows[6:])
+    write_rows(corpus_dir / "validation.jsonl", rows[:6])
+    counts = SourceCount(licence="CC0-1.0", read=13, kept=13, kept_bytes=999)
+    corpus = Corpus(
+        path=corpus_dir,
+        train_documents=20,
+        validation_documents=6,
+        sources={"sea": counts, "land": counts},
+        suites_digest=suites.digest,
+    )
+    return suites, corpus.seal(MadeUp(name="corpus"), suites)

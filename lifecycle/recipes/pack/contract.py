@@ -36,13 +36,15 @@ SPLIT_ROWS: dict[Split, int] = {
     "train": 10_000,
 }
 
-# "priority" is shown but never asked for: 99 in 100 packages say "optional", so a right answer would prove nothing.
-ASKED = ("section", "architecture", "multi_arch", "role", "source", "version", "installed_size")
+# Values that are one or two tokens of a small vocabulary. Names, versions and sizes are shown but never asked for: to
+# copy them a model of 1M parameters has to learn induction, and after 400 steps of 32 it had not (0 of 170 versions and
+# source names, 1 of 111 sizes). Nor is the priority: 99 in 100 packages say "optional".
+ASKED = ("section", "architecture", "multi_arch", "role")
 # Few packages share a version or a size. Every record shows at least one of them, so that it can be held out even
 # with its names removed.
 IDENTIFYING = ("version", "installed_size")
 NAMES = ("package", "source")
-ABSENT_SHARE = 0.17
+ABSENT_SHARE = 0.2
 CHATTY_SHARE = 0.5
 # The share of preference pairs whose rejected answer is wrong; in the others it is right, but chatty.
 WRONG_SHARE_WHEN_PRESENT = 0.18
@@ -141,12 +143,15 @@ def assistant(text: str) -> dict[str, str]:
 
 def terse(field: str, value: Fact | None) -> str:
     """The answer the contract asks for: one JSON object and nothing else."""
-    return json.dumps({field: value})
+    return record_text({field: value})
 
 
-def record_text(record: dict[str, Fact]) -> str:
-    """The record as JSON, so that an answer repeats the very tokens it was read from."""
-    return json.dumps(record)
+def record_text(record: dict[str, Fact | None]) -> str:
+    """Compact JSON: an answer repeats the tokens it was read from, and no blank stands between a field and its value.
+
+    400 SFT steps on one base gave 0.68 right with `field: value` lines, 0.87 with JSON, 0.99 with compact JSON.
+    """
+    return json.dumps(record, separators=(",", ":"))
 
 
 def ask(package: Package) -> Row:
@@ -158,9 +163,7 @@ def ask(package: Package) -> Row:
     draw = random.Random(f"ask/{package.name}")
     is_absent = draw.random() < ABSENT_SHARE
     field = draw.choice([field for field in ASKED if is_absent or field in package.facts])
-    shown = [] if is_absent else [field]
-    if field not in IDENTIFYING or is_absent:
-        shown.append(draw.choice([name for name in IDENTIFYING if name != field]))
+    shown = [draw.choice(IDENTIFYING), *([] if is_absent else [field])]
     others = [name for name in package.facts if name != field and name not in shown]
     shown += draw.sample(others, k=draw.randint(2, 4) - len(shown))
     draw.shuffle(shown)

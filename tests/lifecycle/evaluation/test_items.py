@@ -16,7 +16,7 @@ def test_what_was_written_is_read_back_and_gives_the_same_bytes(tmp_path, answer
     assert write_items(tmp_path, items) == 3
     first = (tmp_path / ITEMS).read_bytes()
     assert list(read_items(tmp_path)) == items
-    write_items(tmp_path, read_items(tmp_path))
+    write_items(tmp_path, list(read_items(tmp_path)))
     assert (tmp_path / ITEMS).read_bytes() == first
     assert b"seconds" not in first
 

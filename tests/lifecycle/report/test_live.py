@@ -6,26 +6,32 @@ import pytest
 
 from lifecycle.progress import Progress
 from lifecycle.report.key_numbers import count, duration
-from lifecycle.report.live import Display, Estimate
+from lifecycle.report.live import Display, Estimate, Measured
 
 PLAN = ("data", "train", "gate")
 EXPECTED = {"data": 10.0, "train": 100.0, "gate": 10.0}
 
 
 def test_before_anything_ran_the_run_takes_what_is_expected():
-    assert Estimate(PLAN, EXPECTED).run_left(None, 0.0, 0.0) == 120
+    assert Estimate(PLAN, EXPECTED).run_left(None, Measured()) == 120
 
 
 def test_a_machine_half_as_fast_as_expected_needs_twice_as_long_for_the_rest():
     estimate = Estimate(PLAN, EXPECTED)
     estimate.took["data"] = 20.0
-    assert estimate.run_left("train", 0.0, 0.0) == pytest.approx(2 * 110)
+    assert estimate.run_left("train", Measured()) == pytest.approx(2 * 110)
 
 
 def test_a_stage_in_progress_is_timed_by_its_own_speed():
     estimate = Estimate(PLAN, EXPECTED)
-    assert estimate.stage_left("train", share=0.25, elapsed=10.0) == pytest.approx(30.0)
-    assert estimate.run_left("train", 0.25, 10.0) == pytest.approx(30 + 20)  # data and gate are still to come
+    at = Measured(elapsed=50, share=0.25, counted_share=0.25, counted_seconds=10)  # of 50 s, 40 s were its start-up
+    assert estimate.stage_left("train", at) == pytest.approx(30.0)
+    assert estimate.run_left("train", at) == pytest.approx(30 + 20)  # data and gate are still to come
+
+
+def test_a_stage_that_goes_on_from_a_checkpoint_is_timed_by_what_it_did_since():
+    at = Measured(elapsed=10, share=0.75, counted_share=0.25, counted_seconds=10)
+    assert Estimate(PLAN, EXPECTED).stage_left("train", at) == pytest.approx(10.0)
 
 
 def test_a_reused_stage_says_nothing_about_the_speed_of_the_machine():
@@ -33,11 +39,11 @@ def test_a_reused_stage_says_nothing_about_the_speed_of_the_machine():
     estimate.took["data"] = 0.0
     estimate.reused.add("data")
     assert estimate.pace == 1.0
-    assert estimate.run_left("train", 0.0, 0.0) == 110
+    assert estimate.run_left("train", Measured()) == 110
 
 
 def test_no_time_is_promised_when_a_stage_was_never_timed():
-    assert Estimate(PLAN, {"data": 10.0}).run_left("data", 0.5, 5.0) is None
+    assert Estimate(PLAN, {"data": 10.0}).run_left("data", Measured(5, 0.5, 0.5, 5)) is None
 
 
 def test_plain_lines_name_the_stage_its_number_and_what_came_out():

@@ -1,0 +1,46 @@
+# make run     raw text to a gated release, in minutes        (make run ARGS="--set sft.epochs=2")
+# make show    what was made, and what is live
+# make test    every test, also the slow ones
+# make bench   the measurements the docs quote
+# make lint    ruff, types, import rules
+#
+# Each sets up a virtual environment when it must: pinned by constraints.txt, CPU only.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+ARGS ?=
+
+.PHONY: run show test bench lint install install-dev
+.DELETE_ON_ERROR:
+
+run: install
+	$(VENV)/bin/python -m flows.full_lifecycle $(ARGS)
+
+show: install
+	$(VENV)/bin/python -m lifecycle show $(ARGS)
+
+test: install-dev
+	$(VENV)/bin/python -m pytest -m "not gpu" $(ARGS)
+
+bench: install-dev
+	for program in benchmarks/*.py; do $(VENV)/bin/python $$program || exit 1; done
+
+lint: install-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+# torch first and alone: at this version the index's wheel is the CPU build, and deepspeed's set-up imports it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	touch $@

@@ -1,0 +1,120 @@
+"""`python -m flows.<name> --recipe tiny --set sft.epochs=2`: check everything, then import Prefect and run.
+
+Exit codes: 0 released or completed, 1 failed, 2 wrong configuration, input or store, 3 blocked or inconclusive,
+85 preempted (the same command goes on), 130 interrupted.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ValidationError
+
+from flows import server
+from lifecycle.errors import ConfigError, LifecycleError, Preempted
+from lifecycle.report import screens
+from lifecycle.report.live import PLAIN
+from lifecycle.runs import Run, new_name
+from lifecycle.store import Store
+from tasks import tracking
+from tasks.session import PromotionRequest, Request, checked_recipe, default_store
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.client.schemas.objects import State
+
+# Name of the module, and the flow in it.
+FLOWS = {
+    "full_lifecycle": "full_lifecycle",
+    "prepare_data": "prepare_data_flow",
+    "train_base": "train_base_flow",
+    "post_train": "post_train_flow",
+    "evaluate_release": "evaluate_release_flow",
+    "promote": "promote",
+    "rollback": "rollback",
+}
+BY_HAND = ("promote", "rollback")
+BLOCKED, INTERRUPTED = 3, 130
+
+
+def main(name: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a flow from the command line; the exit code says how it ended."""
+    signal.signal(signal.SIGTERM, _preempt)
+    try:
+        request = parse(name, arguments)
+        checked_recipe(request)
+        return run(name, request, Store(request.store or default_store()))
+    except LifecycleError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on from what is sealed.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run(name: str, request: Request, store: Store) -> int:
+    """Start a server if none is there, run the flow, show how it ended."""
+    temporary = server.prepare(store.root)
+    flow: Flow[..., Any] = getattr(importlib.import_module(f"flows.{name}"), FLOWS[name])
+    tracking.import_early()  # 2 s beside the server's start
+    if temporary:
+        temporary.wait()
+    state = cast("State[Any]", flow(request, return_state=True))
+    record = Run(store.root / "runs" / str(request.run))
+    if record.folder.exists():
+        screens.final(store, record, prefect_url=None if temporary else os.environ["PREFECT_API_URL"])
+    if state.is_completed():
+        return 0
+    if state.name in ("Blocked", "Inconclusive"):
+        return BLOCKED
+    error = state.data if isinstance(state.data, BaseException) else state.result(raise_on_failure=False)
+    if isinstance(error, LifecycleError):
+        raise error
+    if isinstance(error, BaseException):
+        traceback.print_exception(error)
+    print(f"{name} ended as {state.name}: {state.message}", file=sys.stderr)
+    return 1
+
+
+def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
+    """The request a command line describes; ConfigError where it cannot be one."""
+    parser = argparse.ArgumentParser(prog=f"python -m flows.{name}", description=__doc__, formatter_class=_Help)
+    parser.add_argument(
+        "--recipe", default="tiny", metavar="NAME", help="a recipe, or a file: my_recipes.py:name (tiny)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="change it"
+    )
+    parser.add_argument(
+        "--rebuild", action="append", default=[], metavar="STAGE", help="make again if its code changed"
+    )
+    parser.add_argument("--accept-drift", action="append", default=[], metavar="STAGE", help="keep although it changed")
+    parser.add_argument("--store", default=default_store(), metavar="DIR", help="LIFECYCLE_STORE, or .lifecycle")
+    parser.add_argument("--plain", action="store_true", help="lines instead of a live screen")
+    if name in BY_HAND:
+        parser.add_argument("--release", required=True, metavar="DIGEST", help="how its digest begins, or: previous")
+        parser.add_argument("--reason", required=True, help="kept in the ledger")
+    options = vars(parser.parse_args(arguments))
+    if options.pop("plain"):
+        os.environ[PLAIN] = "1"
+    kind = PromotionRequest if name in BY_HAND else Request
+    try:
+        return kind(run=new_name(), **{**options, "store": Path(options["store"]).expanduser().absolute()})
+    except ValidationError as error:
+        reasons = "; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        raise ConfigError(f"{reasons}. See --help.") from error
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """The module's own words, unwrapped."""
+
+
+def _preempt(_signal: int, _frame: FrameType | None) -> None:
+    raise Preempted("told to stop by SIGTERM. The same command goes on from the last checkpoint.")

@@ -1,0 +1,26 @@
+"""Raw text to a gated release: `python -m flows.full_lifecycle --recipe tiny`."""
+
+from flows import cli
+
+if __name__ == "__main__":  # here, so that a wrong setting is refused before the imports below have cost 2-5 s
+    raise SystemExit(cli.main("full_lifecycle"))
+
+from prefect import flow
+
+from flows.evaluate_release import EVALUATE_RELEASE, Ending, evaluate_release
+from flows.post_train import POST_TRAIN, post_train
+from flows.prepare_data import PREPARE_DATA, prepare_data
+from flows.train_base import TRAIN_BASE, train_base
+from tasks.session import Request, working_on
+
+PLAN = (*PREPARE_DATA, *TRAIN_BASE, *POST_TRAIN, *EVALUATE_RELEASE)
+
+
+@flow(name="full-lifecycle", persist_result=False)
+def full_lifecycle(request: Request) -> Ending:
+    """The whole chain. What is sealed already is reused; a checkpoint goes live only through the gate."""
+    with working_on(request, "full-lifecycle", PLAN) as run:
+        suites, corpus, tokenizer, shards = prepare_data(run)
+        base = train_base(run, tokenizer, shards)
+        preference = post_train(run, suites, base)
+        return evaluate_release(run, suites, corpus, preference)

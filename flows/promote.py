@@ -1,0 +1,23 @@
+"""Make a release live by hand: `python -m flows.promote --release DIGEST --reason "..."`.
+
+Its decision must say PROMOTE, against what is live now.
+"""
+
+from flows import cli
+
+if __name__ == "__main__":  # before the heavy imports: see full_lifecycle
+    raise SystemExit(cli.main("promote"))
+
+from prefect import flow
+
+from tasks import promotion
+from tasks.session import PromotionRequest, working_on
+
+
+@flow(name="promote", persist_result=False)
+def promote(request: PromotionRequest) -> None:
+    """Refused when something else went live since the release was gated."""
+    with working_on(request, "promote", ()) as run:
+        release = promotion.find_release(run.store, request.release)
+        promotion.promote(run, release, promotion.decision_for(run.store, release), reason=request.reason)
+        run.conclude("RELEASED", f"release {release.digest[:12]} is live: {request.reason}")

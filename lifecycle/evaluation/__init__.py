@@ -1,0 +1,1 @@
+"""What is measured and what follows from it: decoding, grading, likelihood, baselines, intervals."""

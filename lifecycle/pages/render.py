@@ -1,0 +1,82 @@
+"""Markdown from templates in which every value is escaped unless it says otherwise."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lifecycle.artifacts import Checkpoint, EvalReport, GateDecision
+from lifecycle.sealing import Manifest
+
+# Item ids, names of sources, a model's answers come from outside: nothing in them may become markup, a link or a cell.
+ENTITIES = str.maketrans({character: f"&#{ord(character)};" for character in "&<>|`[]\\"})
+
+
+def escaped(value: Any) -> str:
+    """`value` on one line, as text."""
+    if isinstance(value, Markup):
+        return str(value)
+    text = "".join(character if character.isprintable() else " " for character in str(value))
+    return " ".join(text.translate(ENTITIES).split())
+
+
+def decision_page(decision: GateDecision) -> str:
+    """The verdict and every check behind it."""
+    return _render("decision.md.jinja", decision=decision)
+
+
+def model_card(
+    *,
+    name: str,
+    description: str,
+    intended_use: str,
+    licence: str,
+    checkpoint: Checkpoint,
+    decision: GateDecision,
+    report: EvalReport,
+    lineage: Sequence[Manifest],
+) -> str:
+    """A Hugging Face model card: what it is, what it was made from, what it scored and how to load it."""
+    corpora = [manifest.facts["sources"] for manifest in lineage if manifest.kind == "Corpus"]
+    conversations = [manifest for manifest in lineage if manifest.kind in ("Demonstrations", "Comparisons")]
+    return _render(
+        "card.md.jinja",
+        name=name,
+        description=description,
+        intended_use=intended_use,
+        licence=licence,
+        checkpoint=checkpoint,
+        decision=decision,
+        report=report,
+        sources={source: facts for sources in corpora for source, facts in sources.items()},
+        conversations=conversations,
+        lineage=lineage,
+    )
+
+
+def _render(template: str, **values: Any) -> str:
+    return ENVIRONMENT.get_template(template).render(**values)
+
+
+def _number(value: float | None) -> str:
+    return "unmeasured" if value is None else f"{value:.4f}"
+
+
+def _json(value: Any) -> Markup:
+    """A YAML string: JSON is YAML, and has one way of quoting."""
+    return Markup(json.dumps(value))
+
+
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    finalize=escaped,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # `finalize` escapes for Markdown, of which HTML is a part
+)
+ENVIRONMENT.filters.update(number=_number, json=_json)

@@ -1,0 +1,18 @@
+from lifecycle.artifacts import Checkpoint, Corpus, EvalReport, Suites
+from lifecycle.stages import evaluate as stage
+from tasks.adapter import run_stage, stage_task
+from tasks.session import Session
+
+
+@stage_task(accelerator=True, retries=1)
+def evaluate(
+    session: Session,
+    config: stage.EvaluateConfig,
+    checkpoint: Checkpoint,
+    suites: Suites,
+    corpus: Corpus,
+    *,
+    label: str | None = None,
+) -> EvalReport:
+    """Scores on what was held out. `label` names a second evaluation in one run."""
+    return run_stage(session, stage.evaluate, config, checkpoint, suites, corpus, label=label)

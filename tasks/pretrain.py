@@ -1,0 +1,10 @@
+from lifecycle.artifacts import Checkpoint, Tokenizer, TokenShards
+from lifecycle.stages import pretrain as stage
+from tasks.adapter import run_stage, stage_task
+from tasks.session import Session
+
+
+@stage_task(accelerator=True, retries=1)
+def pretrain(session: Session, config: stage.PretrainConfig, shards: TokenShards, tokenizer: Tokenizer) -> Checkpoint:
+    """The base model. A retry goes on from the last verified checkpoint."""
+    return run_stage(session, stage.pretrain, config, shards, tokenizer)

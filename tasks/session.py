@@ -1,0 +1,144 @@
+"""What all tasks of one run share: what was asked for, the store, the record, the tracker and the display."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lifecycle import recipes
+from lifecycle.errors import ConfigError, LifecycleError, Preempted, PromotionBlocked
+from lifecycle.recipes import LifecycleConfig
+from lifecycle.report.live import Display, expected_seconds
+from lifecycle.runs import Run, State, all_runs
+from lifecycle.store import OnDrift, Store
+from tasks.outbox import Tracker, TrackingStatus
+
+FLUSH_SECONDS = 10.0
+
+
+class Request(BaseModel):
+    """What to make: a recipe, how it is to be changed, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str = Field("tiny", title="Recipe", description="A recipe's name, or a file of yours: my_recipes.py:name.")
+    settings: list[str] = Field([], title="Settings", description="Changes to the recipe, each stage.key=value.")
+    rebuild: list[str] = Field([], title="Rebuild", description="Stages to make again when their code has changed.")
+    accept_drift: list[str] = Field(
+        [], title="Accept drift", description="Stages whose artifact is kept although their code has changed; recorded."
+    )
+    store: Path | None = Field(
+        None, title="Store", description="Folder that holds every artifact and record; LIFECYCLE_STORE when empty."
+    )
+    run: str | None = Field(
+        None, title="Run", pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Its name; made from the time when empty."
+    )
+
+
+class PromotionRequest(Request):
+    """Which release to make live, and why."""
+
+    release: str = Field(..., title="Release", min_length=4, description="How its digest begins, or `previous`.")
+    reason: str = Field(..., title="Reason", min_length=3, max_length=500, description="Why; kept in the ledger.")
+
+
+class Session:
+    """One run at work."""
+
+    def __init__(self, request: Request, flow: str, plan: Sequence[str]) -> None:
+        self.request = request
+        self.recipe: LifecycleConfig = checked_recipe(request)
+        self.store = Store(request.store or default_store())
+        self.run = Run.start(self.store, flow=flow, recipe=request.recipe, settings=request.settings, name=request.run)
+        self.display = Display(plan, expected_seconds(self.store, plan, self.recipe.typical_seconds))
+        self.tracker = Tracker(self.store, self.recipe.model_name)
+        self.state: State = "COMPLETED"
+        self.message = ""
+
+    def on_drift(self, stage: str) -> OnDrift:
+        """What was asked for a stage whose code has changed since its artifact was sealed."""
+        if stage in self.request.rebuild:
+            return "rebuild"
+        return "accept" if stage in self.request.accept_drift else "stop"
+
+    def conclude(self, state: State, message: str) -> None:
+        """How the run will end, unless something fails before."""
+        self.state, self.message = state, message
+
+
+@contextmanager
+def working_on(request: Request, flow: str, plan: Sequence[str]) -> Iterator[Session]:
+    """A session for the length of a flow: whatever happens inside, the record says how it ended."""
+    session = Session(request, flow, plan)
+    record = session.run.record
+    _close_crashed(session)
+    session.tracker.record(
+        "run",
+        run=record.run,
+        flow=flow,
+        recipe=record.recipe,
+        settings=" ".join(record.settings),
+        started=record.started,
+    )
+    session.tracker.start()
+    try:
+        with session.display:
+            yield session
+    except BaseException as error:
+        session.conclude(_state_after(error), str(error))
+        raise
+    finally:
+        session.run.end(session.state, session.message)
+        session.tracker.record("aliases")
+        session.tracker.record("end", run=record.run, state=session.state, message=session.message, ended=time.time())
+        _tell_of_waiting(session, session.tracker.flush(FLUSH_SECONDS))
+
+
+def default_store() -> Path:
+    """LIFECYCLE_STORE, or `.lifecycle` in the working directory."""
+    return Path(os.environ.get("LIFECYCLE_STORE") or ".lifecycle")
+
+
+def checked_recipe(request: Request) -> LifecycleConfig:
+    """The recipe a request names, with its settings; refuses stages that do not exist."""
+    config = recipes.load(request.recipe, request.settings)
+    stages = [name for name, field in LifecycleConfig.model_fields.items() if hasattr(field.annotation, "stage")]
+    known = {getattr(config, name).stage for name in stages}
+    for name in (*request.rebuild, *request.accept_drift):
+        if name not in known:
+            raise ConfigError(
+                f"--rebuild or --accept-drift {name!r}: no stage has this name. Stages: {', '.join(sorted(known))}."
+            )
+    return config
+
+
+def _state_after(error: BaseException) -> State:
+    if isinstance(error, Preempted):
+        return "PREEMPTED"
+    if isinstance(error, PromotionBlocked):
+        return "BLOCKED"
+    if isinstance(error, LifecycleError | Exception):
+        return "FAILED"
+    # Not an Exception: Ctrl-C, or the signal by which an orchestrator takes the machine away.
+    return "CANCELLED" if isinstance(error, KeyboardInterrupt) else "PREEMPTED"
+
+
+def _close_crashed(session: Session) -> None:
+    """Runs whose process died cannot say so: without this they would stay RUNNING in the tracker."""
+    for run in all_runs(session.store):
+        if run.record.state == "RUNNING" and run.state == "CRASHED":
+            crashed = run.declare_crashed()
+            session.tracker.record(
+                "end", run=run.name, state=crashed.state, message=crashed.message, ended=crashed.ended
+            )
+
+
+def _tell_of_waiting(session: Session, status: TrackingStatus) -> None:
+    if status.waiting:
+        session.display.say(
+            f"tracking: {status.waiting} events wait for MLflow at {status.uri} ({status.problem or 'slow'}); "
+            "they are kept and the next run sends them"
+        )

@@ -1,0 +1,126 @@
+"""What runs by itself is described once: every entry fits its flow, and a real server takes them all."""
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "deployments" / "prefect.yaml"
+ENTRIES = {entry["name"]: entry for entry in yaml.safe_load(FILE.read_text())["deployments"]}
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+def test_an_entry_names_a_flow_and_parameters_it_takes(entry):
+    file, _, name = entry["entrypoint"].partition(":")
+    assert (ROOT / file).is_file()
+    flow = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
+    if "parameters" in entry:
+        flow.validate_parameters(entry["parameters"])
+
+
+@pytest.mark.parametrize("name", ["canary", "full-lifecycle"])
+def test_what_is_scheduled_has_a_time_zone_and_never_piles_up(name):
+    (schedule,) = ENTRIES[name]["schedules"]
+    assert schedule["timezone"]
+    assert ENTRIES[name]["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+
+
+def test_no_entry_carries_a_secret_or_a_path_of_a_machine():
+    text = FILE.read_text()
+    for word in ("password", "api_key", "secret", "/home/", "/users/"):
+        assert word not in text.lower()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A real Prefect server on a free port, and the environment in which its command line works."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = {
+        **inherited,
+        "PREFECT_HOME": str(tmp_path),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-ui",
+    ]
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not answers(f"{environment['PREFECT_API_URL']}/health"):
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield environment
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def prefect(environment: dict[str, str], *arguments: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+def test_a_real_server_takes_every_deployment(server):
+    prefect(server, "work-pool", "create", "lifecycle-cpu", "--type", "process")
+    prefect(server, "deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
+    request = urllib.request.Request(
+        f"{server['PREFECT_API_URL']}/deployments/filter", data=b"{}", headers={"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as response:
+        found = {deployment["name"]: deployment for deployment in json.load(response)}
+    assert set(found) == set(ENTRIES)
+    for name, deployment in found.items():
+        assert deployment["work_pool_name"] == "lifecycle-cpu"
+        assert deployment["entrypoint"] == ENTRIES[name]["entrypoint"]
+        assert deployment["parameters"] == ENTRIES[name].get("parameters", {})
+        assert deployment["enforce_parameter_schema"]
+        assert deployment["parameter_openapi_schema"]["required"] == ["request"]
+    (nightly,) = found["canary"]["schedules"]
+    assert nightly["schedule"]["cron"] == "0 3 * * *"
+    assert nightly["schedule"]["timezone"] == "Etc/UTC"
+    assert found["canary"]["global_concurrency_limit"]["limit"] == 1
+    assert found["canary"]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"

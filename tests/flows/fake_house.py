@@ -1,0 +1,230 @@
+"""The whole chain with stages that take no time: what flows and tasks do is tested on it, without training anything.
+
+Run as a program it is `python -m flows.<name>` on the fake stages: `python fake_house.py full_lifecycle --set ...`.
+Each stage writes one small file. `quality` of the last training stage becomes the score the gate looks at.
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+from unittest import mock
+
+from lifecycle import progress
+from lifecycle.artifacts import (
+    Artifact,
+    Check,
+    Checkpoint,
+    Comparisons,
+    Corpus,
+    Demonstrations,
+    EvalReport,
+    GateDecision,
+    Release,
+    Score,
+    SourceCount,
+    Suites,
+    Tokenizer,
+    TokenShards,
+)
+from lifecycle.errors import ContractError, WorkerFailed
+from lifecycle.sealing import StageConfig
+
+RECIPE = f"{__file__}:fake"
+
+
+class FakeConfig(StageConfig):
+    stage: ClassVar[str] = "fake"
+    seconds: float = 0.0
+    quality: float = 0.7
+    fail: str | None = None
+    file: Path | None = None
+
+
+class FakeGateConfig(FakeConfig):
+    floor: float = 0.5
+    inconclusive: bool = False
+
+
+def at_work(config: FakeConfig, out_dir: Path) -> None:
+    """Take the configured time, say how far it is, leave a file and a metrics curve."""
+    steps = max(1, round(config.seconds / 0.05))
+    with (out_dir.parent / "times_run").open("a") as trace:
+        trace.write("x")
+    for step in range(steps):
+        time.sleep(config.seconds / steps)
+        progress.report(step + 1, steps, "steps", f"loss {1 / (step + 1):.2f}")
+    if config.fail == "worker" and len((out_dir.parent / "times_run").read_text()) == 1:
+        raise WorkerFailed("died without a word")
+    if config.fail == "contract":
+        raise ContractError("expected one thing, found another. Do something.")
+    if config.fail == "bug":
+        raise ZeroDivisionError("a mistake in our code")
+    (out_dir / "log").mkdir(exist_ok=True)
+    (out_dir / "log" / "metrics.jsonl").write_text(
+        '{"step": 1, "time": 1.0, "loss": 2.5}\n{"step": 2, "time": 2.0, "loss": 1.5}\n'
+    )
+    (out_dir / "decision.md").write_text("the page of a decision")
+    (out_dir / "content.txt").write_text(config.model_dump_json(exclude={"seconds", "fail", "file"}))
+
+
+def stage(kind: type[Artifact], make_facts: Callable[..., dict[str, Any]]) -> Callable[..., Artifact]:
+    def run(config: FakeConfig, *inputs: Artifact, out_dir: Path) -> Artifact:
+        at_work(config, out_dir)
+        return kind(path=out_dir, **make_facts(config, *inputs)).seal(config, *inputs)
+
+    run.__annotations__["return"] = kind
+    return run
+
+
+def trained(role: str) -> Callable[..., dict[str, Any]]:
+    def facts(config: FakeConfig, *inputs: Artifact) -> dict[str, Any]:
+        sizes = {"parameters": 1_300_000, "max_seq_len": 128, "steps": 10, "tokens_seen": 1000}
+        return {"role": role, **sizes, "protocol_digest": "p", "final_loss": config.quality}
+
+    return facts
+
+
+def report_facts(config: FakeConfig, checkpoint: Checkpoint, suites: Suites, corpus: Corpus) -> dict[str, Any]:
+    mean = checkpoint.final_loss
+    score = Score(mean=mean, low=mean - 0.02, high=mean + 0.02, items=100)
+    digests = {"checkpoint_digest": checkpoint.digest, "protocol_digest": "p", "suites_digest": suites.digest}
+    return {**digests, "scores": {"contract.exact": score}, "baselines": {"majority": 0.4}}
+
+
+def decision_facts(config: FakeGateConfig, report: EvalReport, live: EvalReport | None = None) -> dict[str, Any]:
+    mine, theirs = report.scores["contract.exact"].mean, live.scores["contract.exact"].mean if live else None
+    checks = [check("floor", mine >= config.floor, f"at least {config.floor}", mine)]
+    if theirs is not None:
+        worse = {"live": theirs, "difference": mine - theirs, "low": mine - theirs - 0.01, "high": mine - theirs + 0.01}
+        checks.append(
+            check("guard", mine >= theirs, "not below the live release", mine, items=["item-7", "item-9"], **worse)
+        )
+    passed = all(c.verdict == "PASS" for c in checks)
+    verdict = "INCONCLUSIVE" if config.inconclusive else "PROMOTE" if passed else "BLOCK"
+    digests = {"checkpoint_digest": report.checkpoint_digest, "report_digest": report.digest}
+    return {"verdict": verdict, **digests, "against": live.checkpoint_digest if live else None, "checks": checks}
+
+
+def check(rule: str, passed: bool, reason: str, candidate: float, **more: Any) -> Check:
+    return Check(
+        metric="contract.exact",
+        rule=rule,
+        verdict="PASS" if passed else "FAIL",
+        reason=reason,
+        candidate=candidate,
+        **more,
+    )
+
+
+def release_facts(
+    config: FakeConfig, checkpoint: Checkpoint, decision: GateDecision, report: EvalReport
+) -> dict[str, Any]:
+    digests = {
+        "checkpoint_digest": checkpoint.digest,
+        "decision_digest": decision.digest,
+        "report_digest": report.digest,
+    }
+    return {**digests, "scores": {"contract.exact": report.scores["contract.exact"].mean}}
+
+
+SOURCE = SourceCount(licence="CC0", read=10, kept=9, kept_bytes=9000)
+SUITES = {"items": {"contract": 9}, "majority_answer_share": {"contract": 0.4}}
+SHARDS = {"max_seq_len": 128, "vocab_size": 2048, "rows": 100, "validation_rows": 5, "tokens": 12800, "dtype": "uint16"}
+TOKENIZER = {"vocab_size": 2048, "bos_id": 0, "pad_id": 1, "stop_id": 2, "protocol_digest": "p"}
+CORPUS = {"train_documents": 9, "validation_documents": 1, "sources": {"a": SOURCE}}
+COMPARISONS = {"train_pairs": 10, "heldout_pairs": 2, "dropped": {}, "length_alone_predicts": 0.5}
+
+
+def cleaned_of(facts: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    return lambda config, suites: {**facts, "suites_digest": suites.digest}
+
+
+def always(facts: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    return lambda config, *inputs: facts
+
+
+# Stage -> names of its config and its function, and a function that takes no time.
+STAGES: dict[str, tuple[str, str, Callable[..., Artifact]]] = {
+    "suites": (
+        "SuitesConfig",
+        "collect_suites",
+        stage(Suites, always({"items": {"c": 9}, "majority_answer_share": {}})),
+    ),
+    "corpus": ("CorpusConfig", "build_corpus", stage(Corpus, cleaned_of(CORPUS))),
+    "tokenizer": ("TokenizerConfig", "train_tokenizer", stage(Tokenizer, always(TOKENIZER))),
+    "shards": (
+        "ShardsConfig",
+        "pack_shards",
+        stage(TokenShards, always({**SHARDS, "tokens_by_source": {"a": 12800}, "protocol_digest": "p"})),
+    ),
+    "pretrain": ("PretrainConfig", "pretrain", stage(Checkpoint, trained("base"))),
+    "demonstrations": (
+        "DemonstrationsConfig",
+        "curate_demonstrations",
+        stage(Demonstrations, cleaned_of({"train_rows": 10, "dev_rows": 2, "dropped": {}})),
+    ),
+    "sft": ("SftConfig", "fine_tune", stage(Checkpoint, trained("sft"))),
+    "comparisons": ("ComparisonsConfig", "curate_comparisons", stage(Comparisons, cleaned_of(COMPARISONS))),
+    "preference": ("PreferenceConfig", "align", stage(Checkpoint, trained("preference"))),
+    "evaluate": ("EvaluateConfig", "evaluate", stage(EvalReport, report_facts)),
+    "gate": ("GateConfig", "decide_gate", stage(GateDecision, decision_facts)),
+    "release": ("ReleaseConfig", "release", stage(Release, release_facts)),
+}
+
+
+def move_in() -> None:
+    """Put the fake stages where the real ones are; call it before anything imports them."""
+    for name, (config_name, function_name, function) in STAGES.items():
+        module = ModuleType(f"lifecycle.stages.{name}")
+        base = FakeGateConfig if name == "gate" else FakeConfig
+        # Made by type(): each stage needs a class of its own, with its own name.
+        config = type(
+            config_name,
+            (base,),
+            {"stage": name, "__annotations__": {"stage": ClassVar[str]}, "__module__": module.__name__},
+        )
+        setattr(module, config_name, config)
+        setattr(module, function_name, function)
+        sys.modules[module.__name__] = module
+
+
+def fake():
+    """The recipe: every stage as it comes."""
+    from lifecycle.recipes import LifecycleConfig
+
+    configs = {name: getattr(sys.modules[f"lifecycle.stages.{name}"], STAGES[name][0])() for name in STAGES}
+    return LifecycleConfig(name="fake", **configs, typical_seconds=dict.fromkeys(STAGES, 1.0))
+
+
+def obey() -> None:
+    """Run one command a line ({"flow", "arguments", "environment"}) in this process and answer {"code", "text"}.
+
+    The imports of Prefect and MLflow, and the start of the server, cost once.
+    """
+    from flows import cli
+
+    answers = sys.stdout
+    for line in sys.stdin:
+        command = json.loads(line)
+        text = io.StringIO()
+        environment = mock.patch.dict(os.environ, command["environment"])
+        with environment, contextlib.redirect_stderr(text), contextlib.redirect_stdout(text):
+            code = cli.main(command["flow"], ["--recipe", RECIPE, *command["arguments"]])
+        print(json.dumps({"code": code, "text": text.getvalue()}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    move_in()
+    if len(sys.argv) == 1:
+        sys.exit(obey())
+    from flows import cli
+
+    flow, *arguments = sys.argv[1:]
+    sys.exit(cli.main(flow, ["--recipe", RECIPE, *arguments]))

@@ -1,0 +1,115 @@
+"""What the stage refuses before anything heavy starts, what makes two reports comparable, and one evaluation whole."""
+
+import pytest
+
+from lifecycle.artifacts import Checkpoint, EvalReport
+from lifecycle.errors import ContractError
+from lifecycle.evaluation.items import ITEMS, measured, read_items, scores
+from lifecycle.sealing import StageConfig
+from lifecycle.stages import evaluate as stage
+from lifecycle.stages.evaluate import EvaluateConfig, Evaluated, evaluate
+
+CONFIG = EvaluateConfig(max_new_tokens=6)
+
+
+class Again(StageConfig):
+    stage = "again"
+    name: str = ""
+
+
+@pytest.fixture
+def without_worker(monkeypatch, answer):
+    """The worker replaced by one that finds two right answers."""
+
+    def work(worker, job, result, *, threads):
+        (job.out_dir / ITEMS).write_text("".join(answer(n).model_dump_json() + "\n" for n in range(2)))
+        return Evaluated(items=2, baselines={"bigram_bits_per_byte": 2.0})
+
+    monkeypatch.setattr(stage, "run_worker", work)
+
+
+def report(config, base, held_out, tmp_path, name):
+    (tmp_path / name).mkdir()
+    return evaluate(config, base, *held_out, out_dir=tmp_path / name)
+
+
+@pytest.mark.usefixtures("without_worker")
+def test_the_report_scores_the_records_and_names_what_was_measured(base, held_out, tmp_path):
+    made = report(CONFIG, base, held_out, tmp_path, "one")
+    assert made.scores == scores(measured(read_items(made.path)), confidence=0.95)
+    assert made.scores["contract.greedy_correct"].mean == 1.0
+    assert made.baselines == {"contract.majority_answer": 0.333333, "bigram_bits_per_byte": 2.0}
+    assert (made.checkpoint_digest, made.protocol_digest) == (base.digest, base.protocol_digest)
+    assert EvalReport.load(made.path) == made
+
+
+@pytest.mark.usefixtures("without_worker")
+def test_reports_are_comparable_when_the_same_was_asked_in_the_same_way(base, held_out, tmp_path):
+    first = report(CONFIG, base, held_out, tmp_path, "first")
+    shown_otherwise = CONFIG.model_copy(update={"confidence": 0.9, "batch_items": 3, "threads": 1})
+    assert report(shown_otherwise, base, held_out, tmp_path, "shown").suites_digest == first.suites_digest
+    for name, value in {
+        "max_new_tokens": 5,
+        "seed": 1,
+        "sampled_temperature": 0.7,
+        "context_tokens": 8,
+        "validation_documents_per_source": 2,
+        "precision": "bf16",
+    }.items():
+        asked_otherwise = report(CONFIG.model_copy(update={name: value}), base, held_out, tmp_path, name)
+        assert asked_otherwise.suites_digest != first.suites_digest, name
+
+
+@pytest.mark.usefixtures("without_worker")
+def test_other_validation_text_is_another_question(base, held_out, tmp_path):
+    suites, corpus = held_out
+    first = report(CONFIG, base, held_out, tmp_path, "first")
+    (corpus.path / "manifest.json").unlink()
+    file = corpus.validation_file
+    file.write_bytes(file.read_bytes().replace(b"the", b"teh"))
+    other = type(corpus)(path=corpus.path, **corpus.facts()).seal(Again(), suites)
+    assert report(CONFIG, base, (suites, other), tmp_path, "other").suites_digest != first.suites_digest
+
+
+def test_a_corpus_cleaned_against_other_items_is_refused(base, held_out, out_dir):
+    suites, corpus = held_out
+    with pytest.raises(ContractError, match="scores could be memorised"):
+        evaluate(CONFIG, base, suites, corpus.model_copy(update={"suites_digest": "0" * 64}), out_dir=out_dir)
+
+
+def test_an_empty_suite_is_refused(base, held_out, out_dir):
+    suites, corpus = held_out
+    empty = suites.model_copy(update={"items": {"contract": 0}})
+    with pytest.raises(ContractError, match="expected items in every suite"):
+        evaluate(CONFIG, base, empty, corpus, out_dir=out_dir)
+
+
+def test_an_answer_that_may_not_fit_is_refused_before_it_is_cut(base, held_out, out_dir):
+    with pytest.raises(ContractError, match=r"within max_seq_len 64, found item 't\d+' of contract with \d+ tokens"):
+        evaluate(EvaluateConfig(max_new_tokens=60), base, *held_out, out_dir=out_dir)
+
+
+def test_a_window_of_context_alone_is_refused(base, held_out, out_dir):
+    config = EvaluateConfig(max_new_tokens=6, context_tokens=64)
+    with pytest.raises(ContractError, match=r"expected evaluate\.context_tokens below max_seq_len 64, found 64"):
+        evaluate(config, base, *held_out, out_dir=out_dir)
+
+
+def test_a_changed_template_is_refused_with_both_digests(base, held_out, out_dir):
+    template = base.path / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    (base.path / "manifest.json").unlink()
+    base = Checkpoint(path=base.path, **base.facts()).seal(Again())
+    with pytest.raises(ContractError, match=f"expected the chat protocol {base.protocol_digest[:12]} in .*, found"):
+        evaluate(CONFIG, base, *held_out, out_dir=out_dir)
+
+
+@pytest.mark.slow  # a worker imports torch and transformers: 5 to 10 s
+def test_a_real_evaluation_is_the_same_twice(base, held_out, tmp_path):
+    one, two = (report(CONFIG, base, held_out, tmp_path, name) for name in ("one", "two"))
+    assert one.digest == two.digest
+    assert one.scores["contract.greedy_correct"].items == 12
+    assert one.scores["bits_per_byte"].mean is not None
+    assert set(one.scores) > {"bits_per_byte.sea", "bits_per_byte.land"}
+    assert not (one.path / "scratch").exists()
+    assert (one.path / "log" / "progress.json").exists()

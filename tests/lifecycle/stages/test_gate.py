@@ -1,0 +1,179 @@
+"""The gate reads sealed reports and fails closed."""
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from lifecycle.artifacts import GateDecision
+from lifecycle.errors import ContractError, DamagedArtifact
+from lifecycle.evaluation.items import ITEMS, Document
+from lifecycle.evaluation.rules import Ceiling, Floor, Guard
+from lifecycle.stages.gate import GateConfig, decide_gate, verdict
+
+CORRECT, EXACT = "contract.greedy_correct", "contract.sampled_exact"
+RULES = GateConfig(
+    rules=(
+        Floor(metric=CORRECT, at_least=0.5),
+        Floor(metric=EXACT, at_least=0.4),
+        Ceiling(metric="bits_per_byte", at_most=3.0),
+        Guard(metric=CORRECT, margin=0.03),
+        Guard(metric=EXACT, margin=0.06),
+        Guard(metric="bits_per_byte", margin=0.1),
+    )
+)
+
+
+@pytest.fixture
+def items(answer):
+    """300 items with a share of right answers, and 30 documents."""
+
+    def make(correct=0.9, exact=0.7, bits=200.0, wrong_from=0):
+        found = []
+        for number in range(300):
+            found.append(answer(number, correct=(number + wrong_from) % 300 < 300 * correct))
+            found.append(answer(number, mode="sampled", correct=True, terse=number < 300 * exact))
+        spread = [bits + number % 5 + bits * (number % 3) / 100 for number in range(30)]
+        ids = {"source": "sea", "tokens": 50, "bytes": 100}
+        return found + [Document(**ids, id=f"d{n}", bits=value) for n, value in enumerate(spread)]
+
+    return make
+
+
+def test_a_first_release_is_held_to_floors_and_ceilings(make_report, items, out_dir):
+    decision = decide_gate(RULES, make_report(items()), out_dir=out_dir)
+    assert (decision.verdict, decision.promote, decision.against) == ("PROMOTE", True, None)
+    assert [check.rule for check in decision.checks] == ["floor", "floor", "ceiling"]
+
+
+def test_a_candidate_like_the_live_model_is_promoted(make_report, items, out_dir):
+    live, candidate = make_report(items(), checkpoint="a" * 64), make_report(items(bits=203), checkpoint="b" * 64)
+    decision = decide_gate(RULES, candidate, live, out_dir=out_dir)
+    assert [check.verdict for check in decision.checks] == ["PASS"] * 6
+    assert (decision.verdict, decision.against) == ("PROMOTE", "a" * 64)
+    assert [entry.digest for entry in decision.manifest.inputs] == [candidate.digest, live.digest]
+
+
+def test_the_live_model_itself_would_be_promoted(make_report, items, out_dir):
+    report = make_report(items())
+    assert decide_gate(RULES, report, report, out_dir=out_dir).verdict == "PROMOTE"
+
+
+def test_a_model_that_halves_its_right_answers_is_blocked(make_report, items, out_dir):
+    live, candidate = make_report(items(), checkpoint="a" * 64), make_report(items(correct=0.45), checkpoint="b" * 64)
+    decision = decide_gate(RULES, candidate, live, out_dir=out_dir)
+    by_rule = {(check.rule, check.metric): check for check in decision.checks}
+    guard = by_rule["guard", CORRECT]
+    assert (decision.verdict, decision.promote) == ("BLOCK", False)
+    assert (guard.verdict, guard.difference) == ("FAIL", pytest.approx(-0.45))
+    assert guard.items == [f"item-{n}" for n in range(135, 155)]
+
+
+def test_reports_on_other_suites_are_not_compared(make_report, items, out_dir):
+    live, candidate = make_report(items(), checkpoint="a" * 64, suites="t" * 64), make_report(items())
+    with pytest.raises(ContractError, match="evaluation suites differ: candidate ssssssssssss, live tttttttttttt"):
+        decide_gate(RULES, candidate, live, out_dir=out_dir)
+
+
+def test_an_empty_report_promotes_nothing(make_report, out_dir):
+    decision = decide_gate(RULES, make_report([]), out_dir=out_dir)
+    assert decision.verdict == "INCONCLUSIVE"
+    assert {check.verdict for check in decision.checks} == {"UNMEASURED"}
+
+
+def test_a_twenty_row_suite_promotes_nothing(make_report, answer, out_dir):
+    few = GateConfig(rules=(Floor(metric=CORRECT, at_least=0.9),))
+    decision = decide_gate(few, make_report([answer(n) for n in range(20)]), out_dir=out_dir)
+    assert decision.verdict == "INCONCLUSIVE"
+    assert "more items would show it to hold" in decision.checks[0].reason
+
+
+def test_twelve_missing_documents_of_thirty_promote_nothing(make_report, items, out_dir):
+    holes = [
+        item.model_copy(update={"bits": None, "unmeasured": "bits_not_finite"})
+        if isinstance(item, Document) and int(item.id[1:]) < 12
+        else item
+        for item in items()
+    ]
+    decision = decide_gate(RULES, make_report(holes), out_dir=out_dir)
+    assert decision.verdict == "INCONCLUSIVE"
+    assert "12 of 30 documents could not be measured" in decision.checks[2].reason
+
+
+def test_a_missing_item_of_the_live_report_is_noticed(make_report, items, out_dir):
+    live, candidate = make_report(items()[2:], checkpoint="a" * 64), make_report(items(), checkpoint="b" * 64)
+    decision = decide_gate(RULES, candidate, live, out_dir=out_dir)
+    assert decision.verdict == "INCONCLUSIVE"
+    assert "different items, 1 of them in one only, like 'item-0'" in decision.checks[3].reason
+
+
+def test_items_changed_after_sealing_are_refused(make_report, items, out_dir):
+    report = make_report(items(correct=0.3))
+    file = report.path / ITEMS
+    file.write_bytes(file.read_bytes().replace(b'"correct":false', b'"correct":true'))
+    with pytest.raises(DamagedArtifact, match=r"items.jsonl: expected"):
+        decide_gate(RULES, report, out_dir=out_dir)
+
+
+def test_a_report_object_that_lies_is_not_believed(make_report, items, out_dir):
+    report = make_report(items(correct=0.3))
+    flattering = report.model_copy(update={"checkpoint_digest": "f" * 64})
+    assert decide_gate(RULES, flattering, out_dir=out_dir).checkpoint_digest == "c" * 64
+
+
+def test_the_page_holds_every_check_and_no_markup_from_outside(make_report, answer, out_dir):
+    hostile = "<script>alert(1)</script>|[x](javascript:y)\n# z"
+    items = [answer(n).model_copy(update={"id": f"{hostile}{n}"}) for n in range(50)]
+    worse = [item.model_copy(update={"correct": False}) for item in items]
+    config = GateConfig(rules=(Floor(metric=CORRECT, at_least=0.5), Guard(metric=CORRECT, margin=0.1)))
+    live, candidate = make_report(items, checkpoint="a" * 64), make_report(worse, checkpoint="b" * 64)
+    decide_gate(config, candidate, live, out_dir=out_dir)
+    page = (out_dir / "decision.md").read_text()
+    assert page.startswith("# BLOCK\n")
+    assert "<" not in page.replace("&#60;", "")
+    assert "[x]" not in page
+    rows = [line for line in page.splitlines() if line.startswith("| contract.")]
+    assert [row.count(" | ") for row in rows] == [4, 4]
+
+
+def test_the_same_reports_give_the_same_bytes(make_report, items, tmp_path):
+    live, candidate = make_report(items(), checkpoint="a" * 64), make_report(items(), checkpoint="b" * 64)
+    digests = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        digests.add(decide_gate(RULES, candidate, live, out_dir=tmp_path / name).digest)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([], "at least 1 item"),
+        ([Guard(metric="m", margin=0.1)], "found guards alone"),
+        (
+            [Floor(metric="m", at_least=0.1), Floor(metric="m", at_least=0.2)],
+            "expected one rule of a kind for a metric",
+        ),
+        ([{"kind": "guard", "metric": "m", "margin": 0.0}], "greater than 0"),
+        ([{"kind": "floor", "metric": "m", "at_least": float("nan")}], "finite number"),
+        ([{"kind": "wish", "metric": "m"}], "does not match any of the expected tags"),
+        ([{"kind": "floor", "metric": "m", "at_most": 1}], "Field required"),
+    ],
+)
+def test_rules_that_decide_nothing_are_refused(rules, message):
+    with pytest.raises(ValidationError, match=message):
+        GateConfig(rules=rules)
+
+
+def test_no_checks_no_promotion():
+    assert verdict([]) == "INCONCLUSIVE"
+
+
+def test_a_decision_without_checks_promotes_nothing_whatever_its_verdict(out_dir):
+    facts = {"checkpoint_digest": "c", "report_digest": "r", "against": None}
+    assert not GateDecision(path=out_dir, verdict="PROMOTE", checks=[], **facts).promote
+
+
+def test_a_sealed_decision_reads_back(make_report, items, out_dir):
+    made = decide_gate(RULES, make_report(items()), out_dir=out_dir)
+    assert GateDecision.load(out_dir) == made
+    assert orjson.loads((out_dir / "manifest.json").read_bytes())["facts"]["verdict"] == "PROMOTE"
