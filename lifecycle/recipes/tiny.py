@@ -56,24 +56,43 @@ def tiny(seed: int = 0) -> LifecycleConfig:
             model=ModelConfig(
                 hidden_size=128, layers=4, heads=2, kv_heads=2, intermediate_size=352, initializer_range=0.08
             ),
-            horizon=Steps(steps=400),
-            batch_rows=32,
+            horizon=Steps(steps=800),
+            batch_rows=16,
             learning_rate=3e-3,
             zero=ZeroConfig(stage=1),
             seed=seed,
             ranks=2,
-            save_every_steps=50,
+            save_every_steps=100,
         ),
         demonstrations=DemonstrationsConfig(
             train=PACK / "contract/train.jsonl.gz", dev=PACK / "contract/dev.jsonl.gz", licence="facts"
         ),
-        sft=SftConfig(epochs=1.28, batch_rows=32, learning_rate=3e-3, seed=seed, ranks=2),
+        sft=SftConfig(
+            epochs=1.28,
+            batch_rows=16,
+            learning_rate=2e-3,
+            schedule="cosine",
+            betas=(0.9, 0.95),
+            weight_decay=0.01,
+            seed=seed,
+            ranks=2,
+        ),
         comparisons=ComparisonsConfig(
             train=PACK / "preferences/train.jsonl.gz", heldout=PACK / "preferences/heldout.jsonl.gz", licence="facts"
         ),
         preference=PreferenceConfig(epochs=1.0, batch_pairs=16, learning_rate=8e-5, beta=0.1, seed=seed),
-        evaluate=EvaluateConfig(),
-        gate=GateConfig(rules=(Floor(metric="contract.greedy_correct", at_least=0.5),)),
+        evaluate=EvaluateConfig(max_new_tokens=32),  # the longest chatty answer has 25
+        gate=GateConfig(
+            rules=(
+                Floor(metric="contract.greedy_correct", at_least=0.80),
+                Floor(metric="contract.greedy_stopped", at_least=0.98),
+                Floor(metric="contract.sampled_exact", at_least=0.55),
+                Guard(metric="contract.greedy_correct", margin=0.04),
+                Guard(metric="contract.sampled_correct", margin=0.05),
+                Guard(metric="contract.sampled_exact", margin=0.10),
+                Guard(metric="contract.greedy_stopped", margin=0.01),
+            )
+        ),
         release=ReleaseConfig(
             name="tiny-records",
             licence="apache-2.0",

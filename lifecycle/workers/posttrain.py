@@ -3,7 +3,7 @@
 import math
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ import tokenizers
 import torch
 import transformers
 from torch.nn import functional
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer.utils import FusedCausalLMOutput
 
 from lifecycle.chat.protocol import SPECIAL_TOKENS, copy_tokenizer, load_tokenizer, protocol_of
@@ -21,6 +20,8 @@ from lifecycle.training.post import Lora, PostTrainingConfig
 from lifecycle.workers.job import Recorder, rank, world_size
 
 # B batch, T tokens, N positions in the loss, V vocabulary
+
+WINDOW_BATCHES = 4
 
 
 def leave_out_deepspeed() -> None:
@@ -180,6 +181,38 @@ class Watch(transformers.TrainerCallback):  # type: ignore[misc]
         self.recorder.progress(state.global_step, state.max_steps, "steps", self.note)
 
 
+class LengthWindows(torch.utils.data.Sampler[int]):
+    """A shuffled order in which rows of like length share a batch, as far as that leaves batches alike.
+
+    Rows are sorted by length within windows of a few batches, and the batches of all windows are shuffled again. The
+    LengthGroupedSampler of transformers sorts windows of 50 batches and keeps that order: the learning rate then
+    ends on the shortest rows.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another order each epoch, the same one on every rank and after a restart."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order: list[int] = torch.randperm(len(self.lengths), generator=generator).tolist()
+        window = WINDOW_BATCHES * self.batch
+        batches: list[list[int]] = []
+        for start in range(0, len(order), window):
+            rows = sorted(order[start : start + window], key=self.lengths.__getitem__)
+            batches += [rows[first : first + self.batch] for first in range(0, len(rows), self.batch)]
+        short = [batch for batch in batches if len(batch) < self.batch]  # at most one, and it has to come last
+        whole = [batch for batch in batches if len(batch) == self.batch]
+        shuffled = [whole[index] for index in torch.randperm(len(whole), generator=generator).tolist()]
+        return iter([row for batch in [*shuffled, *short] for row in batch])
+
+
 class OurRules:
     """Mixed into a TRL trainer: our schedule, a count of tokens, and an end at the first loss that is no number."""
 
@@ -197,14 +230,8 @@ class OurRules:
         self.loss_of_step: dict[int, float] = {}
         self.tokens = 0
 
-    def _get_train_sampler(self, *_: Any) -> LengthGroupedSampler:
-        """Shuffled, with rows of like length in one batch: 1 % of padding, not 26 %. Every rank draws the same order.
-
-        TRL has this sampler too, but reads each row from the data set to learn its length, and draws from the global
-        generator.
-        """
-        generator = torch.Generator().manual_seed(self.config.seed)
-        return LengthGroupedSampler(self.batch, lengths=self.lengths, generator=generator)
+    def _get_train_sampler(self, *_: Any) -> "LengthWindows":
+        return LengthWindows(self.lengths, batch=self.batch, seed=self.config.seed)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The schedule pretraining has too, which does not waste its first step on a rate of 0."""

@@ -10,11 +10,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
-from unittest import mock
 
 from lifecycle import progress
 from lifecycle.artifacts import (
@@ -203,6 +202,16 @@ def fake():
     return LifecycleConfig(name="fake", **configs, typical_seconds=dict.fromkeys(STAGES, 1.0))
 
 
+@contextlib.contextmanager
+def setting(environment: dict[str, str]) -> Iterator[None]:
+    """Variables for one command. What the command itself sets stays: the server it started serves the next ones."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    yield
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
 def obey() -> None:
     """Run one command a line ({"flow", "arguments", "environment"}) in this process and answer {"code", "text"}.
 
@@ -214,8 +223,7 @@ def obey() -> None:
     for line in sys.stdin:
         command = json.loads(line)
         text = io.StringIO()
-        environment = mock.patch.dict(os.environ, command["environment"])
-        with environment, contextlib.redirect_stderr(text), contextlib.redirect_stdout(text):
+        with setting(command["environment"]), contextlib.redirect_stderr(text), contextlib.redirect_stdout(text):
             code = cli.main(command["flow"], ["--recipe", RECIPE, *command["arguments"]])
         print(json.dumps({"code": code, "text": text.getvalue()}), file=answers, flush=True)
 
