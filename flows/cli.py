@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 
 from flows import server
+from flows.preflight import check_rows
 from lifecycle.errors import ConfigError, LifecycleError, Preempted
 from lifecycle.report import screens
 from lifecycle.report.live import PLAIN
@@ -49,7 +50,9 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _preempt)
     try:
         request = parse(name, arguments)
-        checked_recipe(request)
+        recipe = checked_recipe(request)
+        if name not in BY_HAND:
+            check_rows(recipe)
         return run(name, request, Store(request.store or default_store()))
     except LifecycleError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

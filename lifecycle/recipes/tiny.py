@@ -98,4 +98,18 @@ def tiny(seed: int = 0) -> LifecycleConfig:
             licence="apache-2.0",
             description="One field of a package record as JSON, null when absent. A demonstration of the lifecycle.",
         ),
+        typical_seconds={
+            "suites": 0.2,
+            "corpus": 4.2,
+            "tokenizer": 1.1,
+            "shards": 1.1,
+            "pretrain": 110.0,
+            "demonstrations": 0.7,
+            "sft": 76.0,
+            "comparisons": 0.5,
+            "preference": 21.0,
+            "evaluate": 13.0,
+            "gate": 0.1,
+            "release": 0.1,
+        },
     )

@@ -74,3 +74,9 @@ def length_alone_predicts(rows: Sequence[Row]) -> float:
 
 def _pair(row: Row) -> tuple[str, str, str]:
     return prompt_key(row["prompt"]), answer_key(row["chosen"]), answer_key(row["rejected"])
+
+
+def check_rows(config: ComparisonsConfig) -> None:
+    """Raise InputError where a file has too many rows that are no pair."""
+    for path in (config.train, config.heldout):
+        read_rows(path, fault_of_comparison, max_bad_row_share=config.max_bad_row_share)

@@ -54,7 +54,7 @@ def build_corpus(config: CorpusConfig, suites: Suites, *, out_dir: Path) -> Corp
     contracts.holds_items(suites)
     funnel = Funnel(config.sources, samples_per_reason=config.samples_per_reason)
     report: dict[str, Any] = {}
-    documents = _read(config, funnel)
+    documents = read_sources(config, funnel)
     documents = _filter(config, documents, funnel)
     documents = _deduplicate(config, documents, funnel, report)
     documents = _decontaminate(config, suites, documents, funnel, report)
@@ -81,7 +81,12 @@ def build_corpus(config: CorpusConfig, suites: Suites, *, out_dir: Path) -> Corp
     ).seal(config, suites)
 
 
-def _read(config: CorpusConfig, funnel: Funnel) -> list[Document]:
+def check_rows(config: CorpusConfig) -> None:
+    """Raise InputError where a source has too many rows that are no text."""
+    read_sources(config, Funnel(config.sources, samples_per_reason=0))
+
+
+def read_sources(config: CorpusConfig, funnel: Funnel) -> list[Document]:
     """Every usable row of every source; the others are quarantined. Too many of them, and nothing is made."""
     documents: list[Document] = []
     for done, source in enumerate(config.sources):

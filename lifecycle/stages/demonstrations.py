@@ -57,3 +57,9 @@ def curate_demonstrations(config: DemonstrationsConfig, suites: Suites, *, out_d
         dropped=dict(dropped),
         suites_digest=suites.digest,
     ).seal(config, suites)
+
+
+def check_rows(config: DemonstrationsConfig) -> None:
+    """Raise InputError where a file has too many rows that are no conversation."""
+    for path in (config.train, config.dev):
+        read_rows(path, fault_of_demonstration, max_bad_row_share=config.max_bad_row_share)

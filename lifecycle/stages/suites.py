@@ -49,6 +49,12 @@ def collect_suites(config: SuitesConfig, *, out_dir: Path) -> Suites:
     return Suites(path=out_dir, items=items, majority_answer_share=majority).seal(config)
 
 
+def check_rows(config: SuitesConfig) -> None:
+    """Raise InputError where a row is no item."""
+    for suite in config.suites:
+        read_rows(suite.path, fault_of_item, max_bad_row_share=0)
+
+
 def fault_of_item(row: Row) -> str | None:
     """Why a row cannot be scored, or None. The right answer must hold exactly the object {field: value}."""
     if fault := fault_of_messages(row.get("messages"), last_role="assistant"):
