@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LifecycleError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `show --json | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def show_store(folder: Path, name: str | None, *, as_json: bool) -> int:
@@ -37,7 +40,7 @@ def show_store(folder: Path, name: str | None, *, as_json: bool) -> int:
     store = Store(folder)
     run = None if name is None else find_run(store, name)
     if as_json:
-        print(json.dumps(screens.as_data(store, run.name if run else None), indent=1))
+        print(json.dumps(screens.as_data(store, run.name if run else None), indent=1), flush=True)
         return 0
     console = Console(highlight=False)
     if run is None:

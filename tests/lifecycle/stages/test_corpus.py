@@ -82,8 +82,8 @@ def test_records_can_be_a_source_exempt_from_the_rules_of_prose(write_rows, item
     corpus = build_corpus(one_source(file, text_field="record", is_prose=False), suites, out_dir=out_dir)
     assert corpus.sources["sea"].dropped == {"contaminated": 1}
     text = rows_of(corpus.train_file)[0]["text"]
-    assert text.startswith("package: pkg-")
-    assert "\nsection: libs\n" in text
+    assert text.startswith('{"package":"pkg-')
+    assert ',"section":"libs"' in text
 
 
 def test_a_cap_keeps_the_same_documents_whatever_else_is_in_the_file(write_rows, documents, prose, suites, tmp_path):
