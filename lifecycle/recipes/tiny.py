@@ -56,7 +56,7 @@ def tiny(seed: int = 0) -> LifecycleConfig:
             model=ModelConfig(
                 hidden_size=128, layers=4, heads=2, kv_heads=2, intermediate_size=352, initializer_range=0.08
             ),
-            horizon=Steps(steps=720),
+            horizon=Steps(steps=640),
             batch_rows=32,
             learning_rate=3e-3,
             zero=ZeroConfig(stage=1),
@@ -68,7 +68,7 @@ def tiny(seed: int = 0) -> LifecycleConfig:
             train=PACK / "contract/train.jsonl.gz", dev=PACK / "contract/dev.jsonl.gz", licence="facts"
         ),
         sft=SftConfig(
-            epochs=1.28,
+            epochs=1.024,
             batch_rows=16,
             learning_rate=2e-3,
             schedule="cosine",
@@ -103,9 +103,9 @@ def tiny(seed: int = 0) -> LifecycleConfig:
             "corpus": 4.2,
             "tokenizer": 1.1,
             "shards": 1.1,
-            "pretrain": 110.0,
+            "pretrain": 150.0,
             "demonstrations": 0.7,
-            "sft": 76.0,
+            "sft": 64.0,
             "comparisons": 0.5,
             "preference": 21.0,
             "evaluate": 13.0,

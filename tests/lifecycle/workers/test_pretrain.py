@@ -187,6 +187,7 @@ def test_killing_the_agent_leaves_no_rank_behind(shards_dir, tmp_path):
         wait_for(lambda: len(ranks_of(job)) == 2, process=process)  # at this moment they are importing
         os.kill(children(process.pid)[0], signal.SIGKILL)
     wait_for(lambda: not ranks_of(job), seconds=2)
+    assert not ranks_of(job)
 
 
 def test_a_loss_that_is_not_a_number_stops_all_ranks_and_names_step_and_rows(shards_dir, tmp_path):
