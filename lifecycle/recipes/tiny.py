@@ -56,8 +56,8 @@ def tiny(seed: int = 0) -> LifecycleConfig:
             model=ModelConfig(
                 hidden_size=128, layers=4, heads=2, kv_heads=2, intermediate_size=352, initializer_range=0.08
             ),
-            horizon=Steps(steps=640),
-            batch_rows=32,
+            horizon=Steps(steps=800),
+            batch_rows=16,
             learning_rate=3e-3,
             zero=ZeroConfig(stage=1),
             seed=seed,
@@ -68,7 +68,7 @@ def tiny(seed: int = 0) -> LifecycleConfig:
             train=PACK / "contract/train.jsonl.gz", dev=PACK / "contract/dev.jsonl.gz", licence="facts"
         ),
         sft=SftConfig(
-            epochs=1.024,
+            epochs=1.28,
             batch_rows=16,
             learning_rate=2e-3,
             schedule="cosine",
@@ -80,7 +80,7 @@ def tiny(seed: int = 0) -> LifecycleConfig:
         comparisons=ComparisonsConfig(
             train=PACK / "preferences/train.jsonl.gz", heldout=PACK / "preferences/heldout.jsonl.gz", licence="facts"
         ),
-        preference=PreferenceConfig(epochs=1.4, batch_pairs=16, learning_rate=8e-5, beta=0.1, seed=seed),
+        preference=PreferenceConfig(epochs=1.5, batch_pairs=16, learning_rate=1.2e-4, beta=0.1, seed=seed),
         evaluate=EvaluateConfig(max_new_tokens=32),  # the longest chatty answer has 25
         gate=GateConfig(
             rules=(
@@ -103,9 +103,9 @@ def tiny(seed: int = 0) -> LifecycleConfig:
             "corpus": 4.2,
             "tokenizer": 1.1,
             "shards": 1.1,
-            "pretrain": 150.0,
+            "pretrain": 110.0,
             "demonstrations": 0.7,
-            "sft": 64.0,
+            "sft": 76.0,
             "comparisons": 0.5,
             "preference": 21.0,
             "evaluate": 13.0,
