@@ -80,7 +80,7 @@ def tiny(seed: int = 0) -> LifecycleConfig:
         comparisons=ComparisonsConfig(
             train=PACK / "preferences/train.jsonl.gz", heldout=PACK / "preferences/heldout.jsonl.gz", licence="facts"
         ),
-        preference=PreferenceConfig(epochs=1.5, batch_pairs=16, learning_rate=1.2e-4, beta=0.1, seed=seed),
+        preference=PreferenceConfig(epochs=1.25, batch_pairs=16, learning_rate=1e-4, beta=0.1, seed=seed),
         evaluate=EvaluateConfig(max_new_tokens=32),  # the longest chatty answer has 25
         gate=GateConfig(
             rules=(
