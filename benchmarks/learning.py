@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lifecycle.artifacts import Checkpoint, Corpus, EvalReport, GateDecision, Suites
 from lifecycle.recipes.tiny import tiny
+from lifecycle.sealing import StageConfig
 from lifecycle.stages.comparisons import curate_comparisons
 from lifecycle.stages.corpus import build_corpus
 from lifecycle.stages.demonstrations import curate_demonstrations
@@ -30,9 +32,6 @@ from lifecycle.stages.sft import fine_tune
 from lifecycle.stages.shards import pack_shards
 from lifecycle.stages.suites import collect_suites
 from lifecycle.stages.tokenizer import train_tokenizer
-
-from lifecycle.artifacts import Checkpoint, Corpus, EvalReport, GateDecision, Suites
-from lifecycle.sealing import StageConfig
 from lifecycle.store import Store
 
 Scores = dict[str, float]

@@ -1,9 +1,8 @@
 """Code drift is noticed when what runs changes, and only then."""
 
-from lifecycle.stages.gate import decide_gate
-
 from lifecycle import source
 from lifecycle.stages import sft
+from lifecycle.stages.gate import decide_gate
 
 
 def test_the_closure_of_a_training_stage_reaches_its_worker_and_what_the_worker_imports():
