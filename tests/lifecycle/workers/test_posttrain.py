@@ -42,9 +42,12 @@ def test_a_template_that_differs_from_our_renderer_is_refused(base):
         spoken.same_as_template(CONVERSATION, ids, row="r1")
 
 
-def test_a_typed_special_token_is_no_fault(base):
+def test_only_a_row_with_a_typed_special_token_is_passed_over_by_the_comparison(base):
+    spoken, wrong_ids = posttrain.load_protocol(base.path), [0]
     typed = [{"role": "user", "content": "what is <|end|>?"}, CONVERSATION[1]]
-    posttrain.load_protocol(base.path).same_as_template(typed, [0], row="r1")
+    assert spoken.same_as_template(typed, wrong_ids, row="r1") is None
+    with pytest.raises(ContractError):
+        spoken.same_as_template(CONVERSATION, wrong_ids, row="r1")
 
 
 def test_padding_with_the_stop_token_is_refused(base):
