@@ -219,7 +219,9 @@ def markdown(table: list[Row], results: list[SeedResult]) -> str:
     slowest = {name: statistics.median(r.seconds[name] for r in results) for name in results[0].seconds}
     lines += [
         "",
-        "Median seconds a stage, beside whatever else the machine did: " + ", ".join(f"{name} {value:.1f}" for name, value in slowest.items()) + ".",
+        "Median seconds a stage, beside whatever else the machine did: "
+        + ", ".join(f"{name} {value:.1f}" for name, value in slowest.items())
+        + ".",
         "",
     ]
     return "\n".join(lines)

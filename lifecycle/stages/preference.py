@@ -23,7 +23,7 @@ class PreferenceConfig(PostTrainingConfig):
     chosen_nll_weight: float = Field(
         0.0,
         ge=0,
-        description="Of the chosen answer's mean -log p in the loss: keeps DPO from lowering right answers' probability "
+        description="Of the chosen answer's mean -log p in the loss: keeps DPO from making right answers unlikely "
         "(Pang et al. 2024, arxiv.org/abs/2404.19733, eq. 1).",
     )
     batch_pairs: int = Field(16, ge=1, description="Pairs a step, over all processes; each is two sequences.")
