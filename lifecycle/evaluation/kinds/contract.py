@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from lifecycle.data.conversations import answer_key, fault_of_messages
 from lifecycle.data.jsonl import Row
 from lifecycle.data.records import fault_of_record
 from lifecycle.evaluation.grading import Grade, canonical_json, grade
 from lifecycle.evaluation.items import Item, Mode
-from lifecycle.evaluation.kinds.suite import Ask, Generate, Measure, Reply, Suite, collected
+from lifecycle.evaluation.kinds.suite import Ask, Generate, Likelihood, Measure, Reply, Suite, collected
 
 # Which mode, which grade. DPO shows in sampled answers, deployment is mostly greedy.
 METRICS: dict[str, tuple[Mode, str]] = {
@@ -19,12 +21,16 @@ METRICS: dict[str, tuple[Mode, str]] = {
     "sampled_terse": ("sampled", "terse"),
     "sampled_exact": ("sampled", "exact"),
 }
+RIGHT = "right_log_probability"
 
 
 class ContractSuite(Suite):
     """Rows with id, messages (the last one the right answer), field, value, and maybe a record."""
 
     kind: Literal["contract"] = "contract"
+    score_right_answer: bool = Field(
+        False, description="Ask for the right answer's probability too: a finer measure than right or wrong."
+    )
 
     def fault_of(self, row: Row) -> str | None:
         """The right answer must hold exactly the object {field: value}."""
@@ -39,16 +45,21 @@ class ContractSuite(Suite):
 
     def stored(self, row: Row) -> Row:
         kept = {"id": row["id"], "messages": row["messages"][:-1], "field": row["field"], "value": row["value"]}
-        return kept | ({"record": row["record"]} if "record" in row else {}) | self.labels(row)
+        kept |= {"record": row["record"]} if "record" in row else {}
+        kept |= {"answer": row["messages"][-1]["content"]} if self.score_right_answer else {}
+        return kept | self.labels(row)
 
     def baselines(self, rows: Sequence[Row]) -> dict[str, float]:
         return {"majority_answer": majority_answer_share(rows)}
 
     def asks(self, row: Row) -> list[Ask]:
-        return [Generate(row["messages"])]
+        right = [Likelihood(row["messages"], row["answer"], ends=True)] if self.score_right_answer else []
+        return [Generate(row["messages"]), *right]
 
     def graded(self, row: Row, replies: Sequence[Sequence[Reply]]) -> list[Item]:
-        return [self._graded(row, reply) for reply in replies[0]]
+        answered = [self._graded(row, reply) for reply in replies[0]]
+        scored = [self.item(row, reply, score=RIGHT, grades={RIGHT: reply.log_probability}) for (reply,) in replies[1:]]
+        return answered + scored
 
     def _graded(self, row: Row, reply: Reply) -> Item:
         found: Grade | None = None if reply.unmeasured else grade(reply.text, row["field"], row["value"])
@@ -59,10 +70,12 @@ class ContractSuite(Suite):
 
     @classmethod
     def measures(cls, items: Sequence[Item]) -> dict[str, Measure]:
-        return {
+        found = {
             name: collected("share", (item for item in items if item.mode == mode), grade)
             for name, (mode, grade) in METRICS.items()
         }
+        scored = (item for item in items if item.mode == "likelihood")
+        return found | {RIGHT: collected("mean", scored, RIGHT, bounds=None)}
 
 
 def majority_answer_share(rows: Sequence[Row]) -> float:

@@ -1,6 +1,7 @@
 import pytest
 
 from lifecycle.evaluation.kinds.contract import ContractSuite, majority_answer_share
+from lifecycle.evaluation.kinds.suite import Generate, Likelihood
 
 ROW = {"id": "r", "field": "section", "value": "libs"}
 
@@ -22,6 +23,17 @@ def test_logits_that_are_no_numbers_leave_every_grade_unknown(suite, reply):
     (item,) = suite.graded(ROW, [[reply(fault="logits_not_finite")]])
     assert item.unmeasured == "logits_not_finite"
     assert set(item.grades.values()) == {None}
+
+
+def test_the_right_answers_probability_is_a_finer_measure(suite, reply, user):
+    finer = suite.model_copy(update={"score_right_answer": True})
+    said = '{"section": "libs"}'
+    row = finer.stored({**ROW, "messages": [*user(), {"role": "assistant", "content": said}]})
+    assert finer.asks(row)[1] == Likelihood(user(), said, ends=True)
+    items = finer.graded(row, [[reply(said)], [reply(said, mode="likelihood", log_probability=-2.5)]])
+    found = finer.measures(items)["right_log_probability"]
+    assert (found.values, found.family, found.bounds) == ({"r": -2.5}, "mean", None)
+    assert [type(ask) for ask in suite.asks(row)] == [Generate]
 
 
 def test_the_majority_answer_is_the_commonest_for_the_field_asked():
