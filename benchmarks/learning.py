@@ -8,6 +8,7 @@ the project's first milestone; a row says what was measured, never that it was f
 
 import argparse
 import json
+import math
 import shutil
 import statistics
 import sys
@@ -215,7 +216,7 @@ def markdown(table: list[Row], results: list[SeedResult]) -> str:
             statistics.fmean(getattr(r, role).get(name, float("nan")) for r in results)
             for role in ("base", "sft", "preference")
         ]
-        lines.append(f"| {name} | {baseline} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+        lines.append(f"| {name} | {baseline} | " + " | ".join(map(_shown, means)) + " |")
     slowest = {name: statistics.median(r.seconds[name] for r in results) for name in results[0].seconds}
     lines += [
         "",
@@ -225,6 +226,10 @@ def markdown(table: list[Row], results: list[SeedResult]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _shown(mean: float) -> str:
+    return "unmeasured" if math.isnan(mean) else f"{mean:.3f}"
 
 
 BASELINE_OF = {"contract.greedy_correct": "contract.majority_answer"}
