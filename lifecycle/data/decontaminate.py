@@ -1,7 +1,8 @@
 """Keep what we score out of what we train on: by n-grams of words, and by equality of whole prompts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from lifecycle.artifacts import Suites
 from lifecycle.data.conversations import Message, prompt_key, user_text
 from lifecycle.data.jsonl import Row, load_rows
+from lifecycle.data.minhash import blocks, hashed_words, pays_to_compile
 from lifecycle.data.order import U64
 from lifecycle.data.records import record_text
-from lifecycle.data.words import WordTable
+from lifecycle.data.words import BASE, WordTable
 
 # An item of fewer words ("section: libs") is no fingerprint: it would flag half the corpus. Its prompt still counts.
 MIN_ITEM_WORDS = 5
+
+# A byte for each slot: at 16 a gram, 94 windows of 100 are done after one look, and the sieve still lies in the cache.
+SIEVE_SLOTS_PER_GRAM = 16
 
 
 class NgramRule(BaseModel):
@@ -65,16 +70,49 @@ class HeldOut:
         """The item with the same prompt, up to case and white space."""
         return self.prompts.get(prompt_key(messages))
 
-    def found_in(self, words: WordTable) -> dict[int, str]:
-        """Index of each contaminated text -> an item it shares an n-gram with."""
+    def found_in(self, texts: Sequence[str], *, compiled: bool | None = None) -> dict[int, str]:
+        """Index of each contaminated text -> an item it shares an n-gram with: of its shortest n-grams, the first."""
+        if compiled is None:
+            compiled = pays_to_compile(texts)
+        find = _compiled_search(self.grams) if compiled and self.grams else partial(_found, self.grams)
         found: dict[int, str] = {}
-        for grams in self.grams:
-            windows = words.windows(grams.length)
-            at = np.searchsorted(grams.hashes, windows.hashes)
-            at[at == len(grams.hashes)] = 0
-            for hit in np.flatnonzero(grams.hashes[at] == windows.hashes):
-                found.setdefault(int(windows.owners[hit]), self.names[grams.items[at[hit]]])
+        start = 0
+        for block in blocks(texts):
+            for text, item in find(block).items():
+                found[start + text] = self.names[item]
+            start += len(block)
         return found
+
+
+def _found(grams: Sequence[_Grams], texts: Sequence[str]) -> dict[int, int]:
+    """Index of each contaminated text -> number of an item."""
+    words = WordTable(texts)
+    found: dict[int, int] = {}
+    for known in grams:
+        windows = words.windows(known.length)
+        at = np.searchsorted(known.hashes, windows.hashes)
+        at[at == len(known.hashes)] = 0
+        for hit in np.flatnonzero(known.hashes[at] == windows.hashes):
+            found.setdefault(int(windows.owners[hit]), int(known.items[at[hit]]))
+    return found
+
+
+def _compiled_search(grams: Sequence[_Grams]) -> Callable[[Sequence[str]], dict[int, int]]:
+    """The same by compiled loops."""
+    from lifecycle.data import dedup_kernels  # imports numba
+
+    hashes, items = np.concatenate([g.hashes for g in grams]), np.concatenate([g.items for g in grams])
+    lengths = np.array([g.length for g in grams], np.int64)
+    bounds = np.cumsum([0, *(len(g.hashes) for g in grams)]).astype(np.int64)
+    sieve = np.zeros(1 << (SIEVE_SLOTS_PER_GRAM * len(hashes)).bit_length(), np.uint8)
+    sieve[(hashes >> np.uint64(dedup_kernels.SIEVE_SHIFT)) & np.uint64(len(sieve) - 1)] = 1
+
+    def found(texts: Sequence[str]) -> dict[int, int]:
+        words, counts = hashed_words(texts)
+        first = dedup_kernels.first_grams_found(words, counts, BASE, lengths, bounds, hashes, sieve)
+        return {int(text): int(items[first[text]]) for text in np.flatnonzero(first >= 0)}
+
+    return found
 
 
 def item_text(row: Row) -> str:

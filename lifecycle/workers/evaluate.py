@@ -16,9 +16,9 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from lifecycle.chat.protocol import load_tokenizer, protocol_of
 from lifecycle.chat.render import render
+from lifecycle.data.encoding import encode_documents
 from lifecycle.data.jsonl import Row, load_rows
 from lifecycle.data.order import hash64
-from lifecycle.data.packing import encode_documents
 from lifecycle.evaluation.baselines import counted_bits
 from lifecycle.evaluation.decoding import Decoding, Prompt, Reply, replies
 from lifecycle.evaluation.grading import grade
