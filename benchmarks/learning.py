@@ -190,7 +190,7 @@ def markdown(table: list[Row], results: list[SeedResult]) -> str:
         "# What the laptop recipe learns",
         "",
         f"Made by `python -m benchmarks.learning --seeds {' '.join(map(str, seeds))} --json docs/learning.json "
-        "--markdown docs/learning.md`; held-out items only.",
+        "--markdown docs/learning.md`; held-out items only. What was tried on the way: [design.md](design.md).",
         "",
         "| bar | limit | mean | " + " | ".join(f"seed {seed}" for seed in seeds) + " | holds |",
         "|---|---|---|" + "---|" * (len(seeds) + 1),
@@ -219,7 +219,9 @@ def markdown(table: list[Row], results: list[SeedResult]) -> str:
     slowest = {name: statistics.median(r.seconds[name] for r in results) for name in results[0].seconds}
     lines += [
         "",
-        "Median seconds a stage: " + ", ".join(f"{name} {value:.1f}" for name, value in slowest.items()) + ".",
+        "Median seconds a stage, beside whatever else the machine did: "
+        + ", ".join(f"{name} {value:.1f}" for name, value in slowest.items())
+        + ".",
         "",
     ]
     return "\n".join(lines)

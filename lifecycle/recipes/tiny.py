@@ -49,7 +49,7 @@ def tiny(seed: int = 0) -> LifecycleConfig:
             quality=QualityRules(gopher=GopherRules(min_words=15, min_stop_words=1)),
             validation_share=0.03,
         ),
-        tokenizer=TokenizerConfig(vocab_size=2048),
+        tokenizer=TokenizerConfig(vocab_size=1024),
         shards=ShardsConfig(max_seq_len=128),
         pretrain=PretrainConfig(
             # 1/sqrt(128): at this width transformers' 0.02 leaves attention flat for the first third of so short a run.
@@ -80,8 +80,10 @@ def tiny(seed: int = 0) -> LifecycleConfig:
         comparisons=ComparisonsConfig(
             train=PACK / "preferences/train.jsonl.gz", heldout=PACK / "preferences/heldout.jsonl.gz", licence="facts"
         ),
-        preference=PreferenceConfig(epochs=1.25, batch_pairs=16, learning_rate=1e-4, beta=0.1, seed=seed),
-        evaluate=EvaluateConfig(max_new_tokens=32),  # the longest chatty answer has 25
+        preference=PreferenceConfig(
+            epochs=1.25, batch_pairs=16, learning_rate=1.5e-4, beta=0.1, chosen_nll_weight=1.0, seed=seed
+        ),
+        evaluate=EvaluateConfig(max_new_tokens=32),  # the longest chatty answer has 30
         gate=GateConfig(
             rules=(
                 Floor(metric="contract.greedy_correct", at_least=0.80),

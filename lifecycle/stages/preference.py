@@ -20,6 +20,12 @@ class PreferenceConfig(PostTrainingConfig):
     stage: ClassVar[str] = "preference"
     method: Literal["dpo"] = Field("dpo", description="dpo: Rafailov et al. 2023, arxiv.org/abs/2305.18290, eq. 7.")
     beta: float = Field(0.1, gt=0, description="How dear it is to move away from the reference; higher moves less.")
+    chosen_nll_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Of the chosen answer's mean -log p in the loss: keeps DPO from making right answers unlikely "
+        "(Pang et al. 2024, arxiv.org/abs/2404.19733, eq. 1).",
+    )
     batch_pairs: int = Field(16, ge=1, description="Pairs a step, over all processes; each is two sequences.")
     learning_rate: float = Field(8e-5, gt=0, description="The peak; 8e-5 suits 1M weights, 5e-7 suits 1B and more.")
 

@@ -12,7 +12,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from lifecycle.chat import examples
 from lifecycle.chat.examples import Compared, Comparison
 from lifecycle.data.jsonl import load_rows
-from lifecycle.stages.preference import PreferenceJob
+from lifecycle.stages.preference import PreferenceConfig, PreferenceJob
 from lifecycle.training.post import Tuned
 from lifecycle.workers import job as doorway
 from lifecycle.workers import posttrain
@@ -100,7 +100,7 @@ def build(
     arguments = posttrain.trainer_arguments(config, job.scratch_dir, batch=config.batch_pairs, rows=len(train))
     trainer = Trainer(
         model=posttrain.load_model(job.sft),
-        args=DPOConfig(**arguments, beta=config.beta, loss_type=["sigmoid"], precompute_ref_log_probs=True),
+        args=DPOConfig(**arguments, **losses(config), beta=config.beta, precompute_ref_log_probs=True),
         train_dataset=as_dataset(train),
         eval_dataset=as_dataset(heldout),
         processing_class=spoken.wrapped,
@@ -109,6 +109,13 @@ def build(
     )
     trainer.obey(config, config.batch_pairs, [row.length for row in train])
     return trainer
+
+
+def losses(config: PreferenceConfig) -> dict[str, Any]:
+    """TRL's names of the terms of the loss, and their weights."""
+    if not config.chosen_nll_weight:
+        return {"loss_type": ["sigmoid"]}
+    return {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, config.chosen_nll_weight]}
 
 
 def as_dataset(rows: Sequence[Comparison]) -> Dataset:

@@ -49,7 +49,7 @@ CHATTY_SHARE = 0.5
 # The share of preference pairs whose rejected answer is wrong; in the others it is right, but chatty.
 WRONG_SHARE_WHEN_PRESENT = 0.18
 WRONG_SHARE_WHEN_ABSENT = 0.50
-# Longer names (1 in 10) and versions (1 in 5) could push a row over 128 tokens of a 2,048-token BPE.
+# Longer names (1 in 10) and versions (1 in 5) could push a row over 128 tokens of a small BPE.
 MAX_NAME_CHARACTERS = 24
 MAX_VERSION_CHARACTERS = 14
 NGRAM_WORDS = 8

@@ -49,6 +49,17 @@ def test_the_loss_is_log_2_before_the_first_step(job, settings):
     assert first["reward_margin"] == pytest.approx(0, abs=1e-5)
 
 
+def test_the_chosen_answers_log_probability_is_a_term_of_the_loss_by_its_weight(job):
+    """At the first step DPO's term is log 2 whatever the pairs are: what is left is weight x mean -log p(chosen)."""
+    with_nll = {weight: job(f"nll-{weight}", precision="fp32", chosen_nll_weight=weight) for weight in (0.5, 1.0)}
+    added = {}
+    for weight, made in with_nll.items():
+        run(made)
+        added[weight] = steps(made)[0]["loss"] - math.log(2)
+    assert added[1.0] == pytest.approx(2 * added[0.5], rel=1e-5)
+    assert added[1.0] > 0.1
+
+
 def test_in_bf16_the_loss_starts_at_log_2_up_to_rounding(job):
     made = job()
     run(made)
