@@ -4,7 +4,6 @@ Peers come from the extra `bench`. The input is the shipped text several times o
 """
 
 import argparse
-import gzip
 import importlib
 import pkgutil
 import random
@@ -15,6 +14,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks import data_rows
+from lifecycle.data.jsonl import read_lines
 
 PACK = Path(__file__).parent.parent / "lifecycle" / "recipes" / "pack" / "corpus"
 ROUNDS = 4  # times the shipped text: 24 MB
@@ -23,7 +23,7 @@ ROUNDS = 4  # times the shipped text: 24 MB
 def write_corpus(folder: Path, rounds: int = ROUNDS) -> Path:
     """The shipped text, then rounds of it: a fifth copied, a fifth with a few words changed, the rest new mixtures."""
     draw = random.Random(0)
-    rows = [orjson.loads(line) for path in sorted(PACK.glob("*.jsonl.gz")) for line in gzip.open(path)]
+    rows = [line.row for path in sorted(PACK.glob("*.jsonl.gz")) for line in read_lines(path) if line.row]
     words = [word for row in rows for word in row["text"].split(" ")]
     path = folder / "corpus.jsonl"
     with path.open("wb") as file:
@@ -52,11 +52,12 @@ def main() -> None:
             found += importlib.import_module(f"benchmarks.data_rows.{step}").rows(Path(folder))
     print(f"{'step and peer':<48}{'ours':>9}{'peer':>9}{'ratio':>8}{'spread':>14}{'at least':>10}  unit")
     for row in found:
-        print(
-            f"{row.name:<48}{row.ours:>9.1f}{row.peer:>9.2f}{row.ratio:>8.1f}{row.spread:>14}{row.at_least:>10}  {row.unit}"
-        )
+        speeds = f"{row.ours:>9.1f}{row.peer:>9.2f}{row.ratio:>8.1f}{row.spread:>14}"
+        print(f"{row.name:<48}{speeds}{row.at_least:>10}  {row.unit}")
     if arguments.json:
-        arguments.json.write_bytes(b"".join(orjson.dumps(asdict(row), option=orjson.OPT_APPEND_NEWLINE) for row in found))
+        arguments.json.write_bytes(
+            b"".join(orjson.dumps(asdict(row), option=orjson.OPT_APPEND_NEWLINE) for row in found)
+        )
 
 
 if __name__ == "__main__":

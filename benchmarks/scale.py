@@ -12,14 +12,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
-from lifecycle.data.jsonl import load_rows
+from lifecycle.data.jsonl import load_rows, read_lines
 from lifecycle.data.minhash import NearDuplicates
 from lifecycle.data.near_duplicates import declared_bytes, near_duplicates
 
@@ -32,14 +34,11 @@ RUNS_PER_TEXT, WORDS_PER_RUN = 14, 10
 
 def write_shards(folder: Path, documents: int) -> list[Path]:
     """JSON Lines files of SHARD_DOCUMENTS each."""
-    import gzip
-
-    words = " ".join(
-        orjson.loads(line)["text"] for path in sorted(PACK.glob("*.jsonl.gz")) for line in gzip.open(path)
-    ).split()
+    paths = sorted(PACK.glob("*.jsonl.gz"))
+    words = [word for path in paths for line in read_lines(path) if line.row for word in line.row["text"].split()]
     pool = [" ".join(words[i : i + WORDS_PER_RUN]) for i in range(0, len(words), WORDS_PER_RUN)]
     draw = random.Random(documents)
-    paths, earlier = [], draw.choices(pool, k=RUNS_PER_TEXT)
+    paths, earlier = list[Path](), draw.choices(pool, k=RUNS_PER_TEXT)
     for first in range(0, documents, SHARD_DOCUMENTS):
         paths.append(folder / f"{first}.jsonl")
         with paths[-1].open("wb") as file:
@@ -80,7 +79,9 @@ def measure(documents: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         near_duplicates([lambda: ["load the compiled loops"] * 3], rule, scratch=folder / "warm")
-        paths = write_shards(folder, documents)
+        # In another process: memory that this one had and gave back would hide what the search takes.
+        with ProcessPoolExecutor(1, get_context("spawn")) as writer:
+            paths = writer.submit(write_shards, folder, documents).result()
         start_bytes, start = _resident_bytes(), time.process_time()
         _reset_peak()
         shards = [partial(texts_of, path) for path in paths]

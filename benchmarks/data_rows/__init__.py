@@ -1,4 +1,4 @@
-"""One module a step of the data stage; each has `rows(corpus_dir) -> list[Row]`, which first proves that both sides agree."""
+"""One module a step of the data stage, each with `rows(corpus_dir) -> list[Row]`, which first proves both agree."""
 
 import statistics
 import time

@@ -24,9 +24,19 @@ def rows(corpus_dir: Path) -> list[Row]:
     some = texts[: len(texts) // 4] + texts[-len(texts) // 4 :]
     megabytes = sum(len(text.encode()) for text in some) / 1e6
     prove(some)
-    peers = (("datasketch", datasketch_drops, 10), ("rensa", rensa_drops, 5), ("datatrove, whitespace words", datatrove_drops, 20))
+    peers = (
+        ("datasketch", datasketch_drops, 10),
+        ("rensa", rensa_drops, 5),
+        ("datatrove, whitespace words", datatrove_drops, 20),
+    )
     return [
-        compare(f"near duplicates | {name}", lambda: our_drops(some), lambda drops=drops: drops(some), megabytes=megabytes, at_least=bar)
+        compare(
+            f"near duplicates | {name}",
+            lambda: our_drops(some),
+            lambda drops=drops: drops(some),
+            megabytes=megabytes,
+            at_least=bar,
+        )
         for name, drops, bar in peers
     ]
 
@@ -39,7 +49,9 @@ def prove(texts: Sequence[str]) -> None:
         both = len(ours & theirs)
         print(f"{peer.__name__}: {len(theirs)} drops, ours {len(ours)}, in both {both}")
         if both < 0.97 * min(len(ours), len(theirs)):
-            raise SystemExit(f"expected the same drops from {peer.__name__}, found {both} of {len(theirs)} and {len(ours)}")
+            raise SystemExit(
+                f"expected the same drops from {peer.__name__}, found {both} of {len(theirs)} and {len(ours)}"
+            )
 
 
 def our_drops(texts: Sequence[str]) -> set[int]:
@@ -76,7 +88,9 @@ def rensa_drops(texts: Sequence[str]) -> set[int]:
 
     dedup = RMinHashDeduplicator(threshold=RULE.min_jaccard, num_perm=FUNCTIONS, use_lsh=True, num_bands=RULE.bands)
     keep = dedup.add_pairs((str(number), grams) for number, text in enumerate(texts) if (grams := shingles(text)))
-    return {number for number, kept in zip((n for n, t in enumerate(texts) if shingles(t)), keep, strict=True) if not kept}
+    return {
+        number for number, kept in zip((n for n, t in enumerate(texts) if shingles(t)), keep, strict=True) if not kept
+    }
 
 
 def datatrove_drops(texts: Sequence[str]) -> set[int]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Digits, Split
 
-from lifecycle.data.bpe import PATTERN, as_text
+from lifecycle.data.bpe import BYTE_LETTERS, PATTERN, as_text
 
 CL100K_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -33,16 +33,6 @@ MAX_ENTRIES = 1 << 20
 POOL_BYTES = 1 << 26
 ANY_NUMBER = 1 << 30
 LONG_S = 0x17F  # without regard to case it is an s, and `'s` a contraction
-
-
-def _byte_letters() -> dict[int, str]:
-    """The printable letter that stands for each byte (Radford et al. 2019, `bytes_to_unicode` of GPT-2's code)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
-
-
-BYTE_LETTERS = _byte_letters()
 
 
 class Grammar(NamedTuple):
@@ -109,6 +99,10 @@ class FastEncoder:
     Holds a table of the pieces seen, at most `MAX_ENTRIES`; a full table is emptied, which costs time and no more.
     Not for two threads at once.
     """
+
+    _entries: int
+    _ids: NDArray[np.uint32]
+    _id_ends: NDArray[np.int64]
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, grammar: Grammar, *, bos_id: int) -> None:
         from lifecycle.data import bpe_kernels  # numba takes half a second to import: paid when there is much to encode
@@ -254,18 +248,18 @@ class _Merges:
     """BPE from its table of merges."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        from lifecycle.data import bpe_kernels
+        from lifecycle.data import bpe_merge_kernels
 
-        self._kernels, vocab = bpe_kernels, spec["model"]["vocab"]
+        self._kernels, vocab = bpe_merge_kernels, spec["model"]["vocab"]
         self._byte_ids = np.array([vocab[BYTE_LETTERS[byte]] for byte in range(256)], np.int64)
         # A pair listed twice has its last number, as in `tokenizers`.
         rules = {(vocab[left], vocab[right]): number for number, (left, right) in enumerate(spec["model"]["merges"])}
         self._results = np.array([vocab[left + right] for left, right in spec["model"]["merges"]], np.int64)
         size = 1 << (2 * len(rules) + 2).bit_length()
-        self._keys, self._numbers = np.full(size, bpe_kernels.NO_RULE), np.zeros(size, np.int64)
+        self._keys, self._numbers = np.full(size, bpe_merge_kernels.NO_RULE), np.zeros(size, np.int64)
         pairs = np.array(list(rules), np.int64).reshape(-1, 2)
         numbers = np.array(list(rules.values()), np.int64)
-        bpe_kernels.fill_rules(pairs[:, 0].copy(), pairs[:, 1].copy(), numbers, self._keys, self._numbers)
+        bpe_merge_kernels.fill_rules(pairs[:, 0].copy(), pairs[:, 1].copy(), numbers, self._keys, self._numbers)
 
     @staticmethod
     def can_follow(spec: dict[str, Any]) -> bool:
@@ -276,7 +270,9 @@ class _Merges:
         )
         return plain and all(letter in model["vocab"] for letter in BYTE_LETTERS.values())
 
-    def ids_of(self, pool: NDArray[np.uint8], starts: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    def ids_of(
+        self, pool: NDArray[np.uint8], starts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """The ids of all pieces in one array, and where each piece's end."""
         ids, ends = np.empty(int(starts[-1] - starts[0]), np.uint32), np.empty(len(starts) - 1, np.int64)
         written = self._kernels.merge_pieces(
@@ -292,7 +288,9 @@ class _Model:
         bare = {**spec, "pre_tokenizer": None, "normalizer": None, "post_processor": None, "added_tokens": []}
         self._model = tokenizers.Tokenizer.from_str(json.dumps(bare))
 
-    def ids_of(self, pool: NDArray[np.uint8], starts: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    def ids_of(
+        self, pool: NDArray[np.uint8], starts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """The ids of all pieces in one array, and where each piece's end."""
         letters = pool[starts[0] : starts[-1]].tobytes().decode("latin-1").translate(BYTE_LETTERS)
         pieces = [letters[begin:end] for begin, end in pairwise((starts - starts[0]).tolist())]

@@ -43,7 +43,7 @@ class NgramRule(BaseModel):
         return max(1, min(10, math.floor(self.common_item_share * items)))
 
 
-class _Grams(NamedTuple):
+class Grams(NamedTuple):
     """The distinctive n-grams of one length, sorted, each with one item it occurs in."""
 
     length: int
@@ -58,7 +58,7 @@ class HeldOut:
         items = [(f"{suite}/{row['id']}", row) for suite in suites.items for row in load_rows(suites.file_of(suite))]
         self.names = [name for name, _ in items]
         self.prompts = {prompt_key(row["messages"]): name for name, row in items}
-        self.grams = _index([item_text(row) for _, row in items], rule)
+        self.grams = index_items([item_text(row) for _, row in items], rule)
         protected = set(np.concatenate([grams.items for grams in self.grams]).tolist()) if self.grams else set()
         self.facts = {
             "items": len(items),
@@ -74,17 +74,21 @@ class HeldOut:
         """Index of each contaminated text -> an item it shares an n-gram with: of its shortest n-grams, the first."""
         if compiled is None:
             compiled = pays_to_compile(texts)
-        find = _compiled_search(self.grams) if compiled and self.grams else partial(_found, self.grams)
-        found: dict[int, str] = {}
-        start = 0
-        for block in blocks(texts):
-            for text, item in find(block).items():
-                found[start + text] = self.names[item]
-            start += len(block)
-        return found
+        return {text: self.names[item] for text, item in found_in(self.grams, texts, compiled=compiled).items()}
 
 
-def _found(grams: Sequence[_Grams], texts: Sequence[str]) -> dict[int, int]:
+def found_in(grams: Sequence[Grams], texts: Sequence[str], *, compiled: bool) -> dict[int, int]:
+    """Index of each contaminated text -> number of an item. Compiled or not, the result is the same."""
+    find = _compiled_search(grams) if compiled and grams else partial(_found, grams)
+    found: dict[int, int] = {}
+    start = 0
+    for block in blocks(texts):
+        found |= {start + text: item for text, item in find(block).items()}
+        start += len(block)
+    return found
+
+
+def _found(grams: Sequence[Grams], texts: Sequence[str]) -> dict[int, int]:
     """Index of each contaminated text -> number of an item."""
     words = WordTable(texts)
     found: dict[int, int] = {}
@@ -97,7 +101,7 @@ def _found(grams: Sequence[_Grams], texts: Sequence[str]) -> dict[int, int]:
     return found
 
 
-def _compiled_search(grams: Sequence[_Grams]) -> Callable[[Sequence[str]], dict[int, int]]:
+def _compiled_search(grams: Sequence[Grams]) -> Callable[[Sequence[str]], dict[int, int]]:
     """The same by compiled loops."""
     from lifecycle.data import dedup_kernels  # imports numba
 
@@ -120,7 +124,7 @@ def item_text(row: Row) -> str:
     return record_text(row["record"]) if "record" in row else user_text(row.get("prompt") or row["messages"])
 
 
-def _index(texts: Sequence[str], rule: NgramRule) -> list[_Grams]:
+def index_items(texts: Sequence[str], rule: NgramRule) -> list[Grams]:
     """Distinctive n-grams by length: windows of long items, short items whole."""
     words = WordTable(texts)
     index = []
@@ -131,5 +135,5 @@ def _index(texts: Sequence[str], rule: NgramRule) -> list[_Grams]:
         hashes, first, times = np.unique(pairs[:, 0], return_index=True, return_counts=True)
         kept = times <= rule.common_above(len(texts))
         if kept.any():
-            index.append(_Grams(length, hashes[kept], pairs[first[kept], 1].astype(np.int64)))
+            index.append(Grams(length, hashes[kept], pairs[first[kept], 1].astype(np.int64)))
     return index

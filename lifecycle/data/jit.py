@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -33,9 +33,10 @@ _FOLDER = str(cache_folder())
 
 def compiled(function: F) -> F:
     """The function as machine code, compiled on its first call or read from the cache. It holds no GIL."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _FOLDER  # for this function alone: what others compile goes where they want it
+    settings: Any = numba.config
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = _FOLDER  # for this function alone: what others compile goes where they want it
     try:
         return cast(F, numba.njit(cache=True, nogil=True)(function))
     finally:
-        numba.config.CACHE_DIR = before
+        settings.CACHE_DIR = before

@@ -37,9 +37,9 @@ class Segments(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows (B, T) and the pieces they are made of, in order of row and start."""
+    """The ids of rows (B, T) and the pieces they are made of, in order of row and start."""
 
-    rows_BT: Ids
+    ids: Ids
     pieces: Pieces
 
 

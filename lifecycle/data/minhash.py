@@ -52,8 +52,8 @@ def band_keys(texts: Iterable[str], rule: NearDuplicates, *, compiled: bool) -> 
     """Blocks of shape (texts, bands): texts that agree in a key agree in all minima of that band. 0: no words.
 
     Key = mix of `rows_per_band` minima; minimum f is over (a_f * x + b_f) mod 2^32 for x the high half of each
-    shingle's hash. Multiply-add with odd a is a permutation (Bohman, Cooper and Frieze 2000, "Min-wise independent linear
-    permutations"), and the x it permutes are themselves hashes.
+    shingle's hash. Multiply-add with odd a is a permutation (Bohman, Cooper and Frieze 2000, "Min-wise independent
+    linear permutations"), and the x it permutes are themselves hashes.
     """
     factors, offsets = _permutations(rule)
     for block in blocks(texts):

@@ -98,7 +98,7 @@ class RowWriter:
     def _take(self, made: Iterator[Rows]) -> None:
         for rows in made:
             self._held.append(rows)
-            self._rows += len(rows.rows_BT)
+            self._rows += len(rows.ids)
             while self._rows >= self.rows_per_shard:
                 self._write_shard(self.rows_per_shard)
 
@@ -130,10 +130,10 @@ def _write(path: Path, values: NDArray[np.generic]) -> str:
 
 
 def _joined(held: Sequence[Rows]) -> Rows:
-    firsts = np.cumsum([0, *(len(rows.rows_BT) for rows in held[:-1])])
+    firsts = np.cumsum([0, *(len(rows.ids) for rows in held[:-1])])
     pieces = np.concatenate([rows.pieces for rows in held])
     pieces["row"] += firsts.astype("<u4").repeat([len(rows.pieces) for rows in held])
-    return Rows(np.concatenate([rows.rows_BT for rows in held]), pieces)
+    return Rows(np.concatenate([rows.ids for rows in held]), pieces)
 
 
 class MappedShard:

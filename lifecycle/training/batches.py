@@ -49,7 +49,8 @@ class Batches:
     def training(self, step: int) -> Iterator[Tensor]:
         """This rank's share of the step, in micro batches of shape (micro_batch_rows, T)."""
         mine = torch.from_numpy(self._loader.rows(step))
-        yield from mine.split(self.micro_batch_rows)
+        for start in range(0, len(mine), self.micro_batch_rows):
+            yield mine[start : start + self.micro_batch_rows]
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """This rank's share of the held-out rows (B, T), each with the weight of its rows (B,): 1, or 0 for filling.

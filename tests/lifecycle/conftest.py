@@ -79,9 +79,7 @@ def write_shards(
         packing = BestFit(max_seq_len, "uint16", pad_id=PAD, window_rows=999)
     train = RowWriter(folder, (f"train-{n}.bin" for n in range(999)), packing, rows_per_shard=rows_per_shard)
     train.write(segments(documents))
-    held_out = RowWriter(
-        folder, iter(["validation.bin"]), Concatenated(max_seq_len, "uint16"), rows_per_shard=9**9
-    )
+    held_out = RowWriter(folder, iter(["validation.bin"]), Concatenated(max_seq_len, "uint16"), rows_per_shard=9**9)
     held_out.write(segments(validation))
     tokens = sum(map(len, documents)) - len(packing.tail.ids)
     index = Index(

@@ -1,7 +1,7 @@
 """Quality filters, one family a file. A family is a frozen model of thresholds; each threshold names its paper.
 
-A new family: a file here, a field in `QualityRules`, a line in `judge`. `kernel` and `batch` are the same rules compiled,
-for inputs big enough to pay for it; `judge_all` chooses, and the answers do not depend on its choice.
+A new family: a file here, a field in `QualityRules`, a line in `judge`. `batch` and what it imports are the same rules
+compiled, for inputs big enough to pay for it; `judge_all` chooses, and the answers do not depend on its choice.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,16 @@ from lifecycle.data.filters.gopher import GopherRules
 from lifecycle.data.filters.repetition import RepetitionRules
 from lifecycle.data.filters.verdict import Drop, Verdict
 
-__all__ = ["C4LineRules", "C4Rules", "Drop", "FineWebRules", "GopherRules", "QualityRules", "RepetitionRules", "Verdict"]
+__all__ = [
+    "C4LineRules",
+    "C4Rules",
+    "Drop",
+    "FineWebRules",
+    "GopherRules",
+    "QualityRules",
+    "RepetitionRules",
+    "Verdict",
+]
 
 COMPILED_FROM_CHARACTERS = 32_000_000
 BATCH_CHARACTERS = 8_000_000  # bounds the arrays; a longer text is a batch by itself

@@ -1,7 +1,7 @@
 """The quality rules for many texts at once, compiled: what `QualityRules.judge` says of each, at 20 times the speed.
 
-Importing this module imports numba. The counts of all texts are taken by `kernel`, the rules are asked of whole columns,
-and only of what is dropped a sentence is written.
+Importing this module imports numba. The counts of all texts are taken by `kernel`, the rules are asked of whole
+columns, and only of what is dropped a sentence is written.
 """
 
 from collections import Counter
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lifecycle.data.filters import c4, c4_kernel, kernel
+from lifecycle.data.filters import c4, c4_kernel, kernel, scanning
 from lifecycle.data.filters.c4 import C4LineRules, C4Rules
 from lifecycle.data.filters.characters import classes_of, pack
-from lifecycle.data.filters.fineweb import TERMINALS, FineWebRules
+from lifecycle.data.filters.fineweb import FineWebRules
 from lifecycle.data.filters.gopher import GopherRules
 from lifecycle.data.filters.verdict import Drop, Family, Verdict
 
@@ -41,7 +41,9 @@ def judge_families(
         alive = [index for index, verdict in enumerate(verdicts) if verdict.drop is None]
         for index, verdict in zip(alive, clean([texts[index] for index in alive], rules), strict=True):
             verdicts[index] = verdict
-    changed = [index for index, verdict in enumerate(verdicts) if verdict.drop is None and verdict.text is not texts[index]]
+    changed = [
+        index for index, verdict in enumerate(verdicts) if verdict.drop is None and verdict.text is not texts[index]
+    ]
     if changed and fineweb is not None:
         rows[changed] = count([verdicts[index].text for index in changed], gopher, fineweb, with_ngrams=False)
     judge_columns(fineweb, rows[:, kernel.FINEWEB :], range(len(texts)), verdicts)
@@ -54,7 +56,9 @@ def count(
     """The row of counts of each text."""
     words, pages = gopher or GopherRules(), fineweb or FineWebRules()
     packed = pack(texts)
-    stop_words = [kernel.word_hash(np.frombuffer(word.encode(), np.uint8)) for word in dict.fromkeys(words.stop_words)]
+    stop_words = [
+        scanning.word_hash(np.frombuffer(word.encode(), np.uint8)) for word in dict.fromkeys(words.stop_words)
+    ]
     rows = np.zeros((len(texts), kernel.COLUMNS), np.int64)
     kernel.count_documents(
         packed.buffer,

@@ -15,7 +15,7 @@ from lifecycle.data.filters.verdict import Drop, Verdict
 
 LINE_ENDS = (".", "?", "!", '"', "'")
 CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
-QUOTES = ("\"", "'", "”")
+QUOTES = ('"', "'", "”")
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 # Every phrase a line is read for contains one of these: a text without them is read faster.
 TELLTALES = ("lorem ipsum", "javascript", "terms of use", "privacy policy", "cookie")

@@ -1,9 +1,7 @@
 """C4's line rules over bytes: what `C4Rules.judge_line` says of plain lines; of the others it says to ask there."""
 
-import numpy as np
-
 from lifecycle.data.filters.characters import BREAK, SPACE, TERMINAL, UPPER, Classes
-from lifecycle.data.filters.kernel import Bytes, Ints, point_at
+from lifecycle.data.filters.scanning import Bytes, Ints, point_at
 from lifecycle.data.jit import compiled
 
 KEPT, LONG_WORD, UNENDED, FEW_WORDS, ASK = range(5)
@@ -86,7 +84,9 @@ def judge_lines(
             verdict = FEW_WORDS
         else:
             total += sentences(buffer, first, last, classes)
-        whole &= verdict == KEPT and first == next_start and (at == last or (at == last + 1 and buffer[last] == _NEWLINE))
+        whole &= (
+            verdict == KEPT and first == next_start and (at == last or (at == last + 1 and buffer[last] == _NEWLINE))
+        )
         next_start = at
         lines[count, 0], lines[count, 1], lines[count, 2] = first, last, verdict
         count += 1

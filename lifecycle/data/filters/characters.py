@@ -1,4 +1,4 @@
-"""What kind of character each code point is, as one table of bits, and texts as one buffer of bytes to look them up in."""
+"""What kind of character each code point is, as a table of bits; and texts as one buffer of bytes to look up in it."""
 
 import functools
 import unicodedata
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# `str.isspace`, a line end of `str.splitlines`, `str.isalpha`, makes a word prose, a bullet, ends a sentence, Unicode's Lu.
+# `str.isspace`, line end of `str.splitlines`, `str.isalpha`, makes a word prose, bullet, ends a sentence, Unicode's Lu.
 SPACE, BREAK, ALPHABETIC, PROSE, BULLET, TERMINAL, UPPER = (1 << bit for bit in range(7))
 LINE_ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 

@@ -18,8 +18,8 @@ DUPLICATE_SIZES: tuple[Literal[5, 6, 7, 8, 9, 10], ...] = (5, 6, 7, 8, 9, 10)
 
 
 class RepetitionCounts(NamedTuple):
-    """What the rules look at: `top_*_times` and `top_*` are the commonest n-gram's occurrences and the characters of one,
-    `repeated_*` the characters, without spaces, of n-grams that occurred before and do not overlap the last such."""
+    """What the rules look at. `top_*_times` and `top_*`: how often the commonest n-gram occurs, and its characters;
+    `repeated_*`: characters, without spaces, of n-grams that occurred before and do not overlap the last such."""
 
     characters: Count
     lines: Count
@@ -57,8 +57,8 @@ class RepetitionRules(Family):
     min_top_ngram_times: int = Field(
         2,
         ge=1,
-        description="An n-gram that occurs less often is no repetition. 1 is datatrove's reading, which drops most texts "
-        "of fewer than 25 words for their first 4-gram.",
+        description="An n-gram that occurs less often is no repetition. 1 is datatrove's reading, which drops most "
+        "texts of fewer than 25 words for their first 4-gram.",
     )
     max_duplicate_ngram_character_share: dict[Literal[5, 6, 7, 8, 9, 10], float] = Field(
         {},
@@ -91,8 +91,8 @@ class RepetitionRules(Family):
             times = getattr(c, f"top_{n}_times")
             share = getattr(c, f"top_{n}") * times / characters
             yield f"repetition_top_{n}gram", (share > max_share) & (times >= self.min_top_ngram_times)
-        for n, max_share in self.max_duplicate_ngram_character_share.items():
-            yield f"repetition_{n}grams", getattr(c, f"repeated_{n}") / characters > max_share
+        for size, max_share in self.max_duplicate_ngram_character_share.items():
+            yield f"repetition_{size}grams", getattr(c, f"repeated_{size}") / characters > max_share
 
     def detail(self, reason: str, text: str, c: RepetitionCounts) -> str:
         if reason == "repetition_lines":

@@ -45,4 +45,6 @@ def test_cuts_are_counted_as_they_fall():
     lengths = np.array([3, 2, 10, 1])  # end to end in rows of 4: 3 | 2 is cut once, 10 twice, 1 not
     assert cuts_by_concatenation(lengths, 4).tolist() == [0, 1, 2, 0]
     assert cuts_by_best_fit(lengths, 4).tolist() == [0, 0, 2, 0]
-    assert cuts_by_concatenation(np.array([4, 4]), 4).tolist() == cuts_by_best_fit(np.array([4, 4]), 4).tolist() == [0, 0]
+    assert (
+        cuts_by_concatenation(np.array([4, 4]), 4).tolist() == cuts_by_best_fit(np.array([4, 4]), 4).tolist() == [0, 0]
+    )

@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
+import datasketch
 import numpy as np
 import pytest
 
@@ -63,7 +64,6 @@ def test_similar_pairs_are_found_and_no_others(tmp_path):
 
 
 def test_recall_is_that_of_datasketch_at_equal_parameters(tmp_path):
-    datasketch = pytest.importorskip("datasketch")
     texts = texts_with_twins(900, seed=11, most_changes=4)
     similar = [i for i in range(0, len(texts), 2) if exact_jaccard(texts[i], texts[i + 1]) >= 0.8]
     functions = RULE.bands * RULE.rows_per_band
