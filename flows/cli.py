@@ -25,7 +25,7 @@ from lifecycle.report.live import PLAIN
 from lifecycle.runs import Run, new_name
 from lifecycle.store import Store
 from tasks import tracking
-from tasks.session import PromotionRequest, Request, checked_recipe, default_store
+from tasks.session import AblationRequest, PromotionRequest, Request, checked_recipe, default_store
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -40,8 +40,15 @@ FLOWS = {
     "evaluate_release": "evaluate_release_flow",
     "promote": "promote",
     "rollback": "rollback",
+    "ablate": "ablate",
 }
 BY_HAND = ("promote", "rollback")
+OF_RUNS = ("ablate",)  # the recipes are those of the runs it is about
+REQUESTS: dict[str, type[Request]] = {
+    "promote": PromotionRequest,
+    "rollback": PromotionRequest,
+    "ablate": AblationRequest,
+}
 BLOCKED, INTERRUPTED = 3, 130
 
 
@@ -50,9 +57,10 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _preempt)
     try:
         request = parse(name, arguments)
-        recipe = checked_recipe(request)
-        if name not in BY_HAND:
-            check_rows(recipe)
+        if name not in OF_RUNS:
+            recipe = checked_recipe(request)
+            if name not in BY_HAND:
+                check_rows(recipe)
         return run(name, request, Store(request.store or default_store()))
     except LifecycleError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -89,12 +97,13 @@ def run(name: str, request: Request, store: Store) -> int:
 def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
     """The request a command line describes; ConfigError where it cannot be one."""
     parser = argparse.ArgumentParser(prog=f"python -m flows.{name}", description=__doc__, formatter_class=_Help)
-    parser.add_argument(
-        "--recipe", default="tiny", metavar="NAME", help="a recipe, or a file: my_recipes.py:name (tiny)"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="change it"
-    )
+    if name not in OF_RUNS:
+        parser.add_argument(
+            "--recipe", default="tiny", metavar="NAME", help="a recipe, or a file: my_recipes.py:name (tiny)"
+        )
+        parser.add_argument(
+            "--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="change it"
+        )
     parser.add_argument(
         "--rebuild", action="append", default=[], metavar="STAGE", help="make again if its code changed"
     )
@@ -104,10 +113,15 @@ def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
     if name in BY_HAND:
         parser.add_argument("--release", required=True, metavar="DIGEST", help="how its digest begins, or: previous")
         parser.add_argument("--reason", required=True, help="kept in the ledger")
+        parser.add_argument("--expected", metavar="DIGEST", help="what you see live; refused when it is another by now")
+    if name in OF_RUNS:
+        parser.add_argument("--good", required=True, metavar="RUN", help="its name, or how it begins")
+        parser.add_argument("--bad", required=True, metavar="RUN", help="its name, or how it begins")
+        parser.add_argument("--metric", action="append", default=[], dest="metrics", help="default: what the gate saw")
     options = vars(parser.parse_args(arguments))
     if options.pop("plain"):
         os.environ[PLAIN] = "1"
-    kind = PromotionRequest if name in BY_HAND else Request
+    kind = REQUESTS.get(name, Request)
     try:
         return kind(run=new_name(), **{**options, "store": Path(options["store"]).expanduser().absolute()})
     except ValidationError as error:

@@ -17,12 +17,14 @@ from flows.prepare_data import PREPARE_DATA, prepare_data
 from flows.train_base import TRAIN_BASE, train_base
 from lifecycle.artifacts import Checkpoint, Corpus, EvalReport, GateDecision, Suites
 from lifecycle.errors import DamagedArtifact
+from lifecycle.evaluation.looks import first_look, next_look
 from lifecycle.ledger import Ledger
 from lifecycle.report.decision import sentence
 from tasks.evaluate import evaluate
 from tasks.gate import decide_gate
 from tasks.promotion import promote
 from tasks.release import release
+from tasks.report import publish_report
 from tasks.session import Request, Session, working_on
 
 EVALUATE_RELEASE = ("evaluate", "gate", "release")
@@ -33,8 +35,8 @@ Ending = State[None]
 
 def evaluate_release(run: Session, suites: Suites, corpus: Corpus, candidate: Checkpoint) -> Ending:
     """The candidate goes live if it is better than what is; otherwise nothing moves, and the reasons are said."""
-    report = evaluate(run, run.recipe.evaluate, candidate, suites, corpus)
-    decision = decide_gate(run, run.recipe.gate, report, live_report(run, suites, corpus, candidate))
+    report, decision = looked_at(run, suites, corpus, candidate)
+    publish_report(run)
     if not decision.promote:
         return held_back(run, decision)
     released = release(run, run.recipe.release, candidate, decision, report)
@@ -43,15 +45,38 @@ def evaluate_release(run: Session, suites: Suites, corpus: Corpus, candidate: Ch
     return Completed(name="Released", message=run.message)
 
 
-def live_report(run: Session, suites: Suites, corpus: Corpus, candidate: Checkpoint) -> EvalReport | None:
-    """What is live, measured as the candidate is: its sealed report if suites and settings are equal, else anew."""
+def looked_at(run: Session, suites: Suites, corpus: Corpus, candidate: Checkpoint) -> tuple[EvalReport, GateDecision]:
+    """The last look's report and decision: one look, or as many as the gate's plan has while the question is open."""
+    gate = run.recipe.gate
+    live = live_checkpoint(run, candidate)
+    items = first_look(gate.rules, gate.looks, suites.items) if gate.looks > 1 else None
+    report = opponent = decision = None
+    while True:
+        config = (
+            run.recipe.evaluate
+            if items is None
+            else run.recipe.evaluate.model_copy(update={"items_per_suite": dict(items)})
+        )
+        report = evaluate(run, config, candidate, suites, corpus, earlier=report)
+        if (
+            live is not None
+        ):  # as the candidate is measured: its sealed report if suites and settings are equal, else anew
+            opponent = evaluate(run, config, live, suites, corpus, earlier=opponent, label="evaluate_live")
+        decision = decide_gate(run, gate, report, opponent, decision)
+        items = None if items is None else next_look(decision.checks, items)
+        if items is None:
+            return report, decision
+
+
+def live_checkpoint(run: Session, candidate: Checkpoint) -> Checkpoint | None:
+    """What the candidate is compared with: what is live, or was before the candidate went live."""
     live = Ledger(run.store).opponent_of(candidate.digest)
     if live is None:
         return None
     checkpoint = run.store.find(live.checkpoint)
     if not isinstance(checkpoint, Checkpoint):
         raise DamagedArtifact(f"the ledger's live checkpoint {live.checkpoint[:12]} is a {type(checkpoint).__name__}.")
-    return evaluate(run, run.recipe.evaluate, checkpoint, suites, corpus, label="evaluate_live")
+    return checkpoint
 
 
 def held_back(run: Session, decision: GateDecision) -> Ending:

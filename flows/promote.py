@@ -1,6 +1,6 @@
 """Make a release live by hand: `python -m flows.promote --release DIGEST --reason "..."`.
 
-Its decision must say PROMOTE, against what is live now.
+Its decision must say PROMOTE, against what is live now. This is also how a release that was rolled back returns.
 """
 
 from flows import cli
@@ -16,8 +16,9 @@ from tasks.session import PromotionRequest, working_on
 
 @flow(name="promote", persist_result=False)
 def promote(request: PromotionRequest) -> None:
-    """Refused when something else went live since the release was gated."""
+    """Refused when something else went live since the release was gated, or is live than what was expected."""
     with working_on(request, "promote", ()) as run:
-        release = promotion.find_release(run.store, request.release)
-        promotion.promote(run, release, promotion.decision_for(run.store, release), reason=request.reason)
+        live = promotion.seen_live(run.store, request.expected)
+        release = promotion.find_release(run.store, request)
+        promotion.promote_by_name(run, release, live, reason=request.reason)
         run.conclude("RELEASED", f"release {release.digest[:12]} is live: {request.reason}")

@@ -15,6 +15,7 @@ from tasks.session import PromotionRequest, working_on
 def rollback(request: PromotionRequest) -> None:
     """Refused when a file of the earlier release is gone or changed; what is live then stays live."""
     with working_on(request, "rollback", ()) as run:
-        release = promotion.find_release(run.store, request.release)
-        promotion.roll_back(run, release, reason=request.reason)
+        live = promotion.seen_live(run.store, request.expected)
+        release = promotion.find_release(run.store, request)
+        promotion.roll_back(run, release, live, reason=request.reason)
         run.conclude("RELEASED", f"release {release.digest[:12]} is live again: {request.reason}")

@@ -9,13 +9,18 @@ from lifecycle.sealing import Artifact
 
 
 class Suites(Artifact):
-    """What is held out from every training stage, sealed first: one `<suite>.jsonl` per contract suite.
+    """What is held out from every training stage, sealed first: one `<suite>.jsonl` per suite.
 
-    Rows: id, messages (the prompt ends with a user turn), value (the right answer), field.
+    Rows: id, messages (the prompt ends with a user turn), and what the suite's kind grades with.
     """
 
     items: dict[str, int]
-    majority_answer_share: dict[str, float] = Field(description="What always giving the commonest answer would score.")
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="How each suite asks and grades; one without settings is a contract suite."
+    )
+    baselines: dict[str, float] = Field(
+        default_factory=dict, description="Named reference numbers of the rows: chance, the commonest answer."
+    )
 
     def file_of(self, suite: str) -> Path:
         return self.path / f"{suite}.jsonl"
@@ -117,14 +122,30 @@ class Score(BaseModel):
     higher_is_better: bool = True
 
 
+class Contamination(BaseModel):
+    """How much of a suite occurs in the training text: items that share an n-gram of words with a document of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    items: int
+    checked: int = Field(description="Items long enough to be told from ordinary text.")
+    contaminated: int
+    ngram_words: int
+    examples: dict[str, str] = Field(default_factory=dict, description="Item -> a document it occurs in, a sample.")
+
+
 class EvalReport(Artifact):
-    """Scores by metric name, and every item's record in `items.jsonl`, so that any number can be recomputed."""
+    """Scores by metric name, and every item's record in `items.parquet`, so that any number can be recomputed."""
 
     checkpoint_digest: str
     protocol_digest: str
     suites_digest: str = Field(description="Reports with different suites cannot be compared.")
+    scoring_digest: str = Field("", description="Equal for reports that differ only in how many items they took.")
     scores: dict[str, Score]
     baselines: dict[str, float] = Field(description="Named reference numbers: majority answer, bigram bits per byte.")
+    contamination: dict[str, Contamination] = Field(
+        default_factory=dict, description="By suite, in the corpus's training text; demonstrations are not looked at."
+    )
+    copied_items: int = Field(0, description="Records taken over from an earlier report on fewer items.")
 
 
 class Check(BaseModel):
@@ -132,7 +153,8 @@ class Check(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     metric: str
-    rule: Literal["floor", "ceiling", "guard"]
+    rule: Literal["floor", "ceiling", "guard", "target"]
+    required: bool = Field(True, description="Whether it can hold the release back.")
     verdict: Literal["PASS", "FAIL", "INCONCLUSIVE", "UNMEASURED"]
     reason: str
     candidate: float | None
@@ -140,6 +162,8 @@ class Check(BaseModel):
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    evaluated: int | None = Field(None, description="Items it stands on, measured or not.")
+    next_look: int | None = Field(None, description="Items at the next planned look; None when there is none.")
     items: list[str] = Field(default_factory=list, description="Items that got worse, a sample.")
 
 
@@ -155,7 +179,8 @@ class GateDecision(Artifact):
     @property
     def promote(self) -> bool:
         """The verdict, held against its checks: a decision without any, or with one open, promotes nothing."""
-        return self.verdict == "PROMOTE" and {check.verdict for check in self.checks} == {"PASS"}
+        required = {check.verdict for check in self.checks if check.required}
+        return self.verdict == "PROMOTE" and required == {"PASS"}
 
 
 class Release(Artifact):

@@ -13,6 +13,7 @@
     ├── PromotionConflict       1   somebody else moved the live release meanwhile
     ├── TrackingUnavailable     1   a promotion needs the tracker, and it does not answer
     └── PromotionBlocked        3   the gate said no, or could not say yes
+        └── ReleaseWithdrawn    3   it was live, and somebody rolled it back
 
 A message has three parts: what was expected, what was found, what to do.
 """
@@ -82,3 +83,7 @@ class PromotionBlocked(LifecycleError):
     """The gate did not say PROMOTE for exactly this checkpoint."""
 
     exit_code = 3
+
+
+class ReleaseWithdrawn(PromotionBlocked):
+    """This checkpoint was live and somebody rolled it back: it returns only when a person asks for it by name."""

@@ -1,43 +1,20 @@
-"""What was promoted, when, by which decision: append-only, each entry chained to the one before by its hash.
+"""What was promoted, when, by which decision. The last entry says what is live.
 
-The last entry says what is live. MLflow's alias mirrors it; when they differ, the ledger is right.
+MLflow's aliases mirror it; when they differ, the ledger is right. How entries are kept is in `history`.
 """
 
-import hashlib
-import json
-import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from lifecycle.artifacts import GateDecision, Release
-from lifecycle.errors import PromotionBlocked, PromotionConflict, StoreError
+from lifecycle import provenance
+from lifecycle.artifacts import Release
+from lifecycle.errors import PromotionBlocked, PromotionConflict, ReleaseWithdrawn
+from lifecycle.history import GENESIS, Entry, History
+from lifecycle.provenance import Provenance
 from lifecycle.store import Store
 
-GENESIS = "0" * 64
-
-
-class Entry(BaseModel):
-    """One promotion or rollback."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    seq: int
-    action: Literal["promote", "rollback"]
-    release: str
-    checkpoint: str
-    decision: str
-    report: str
-    replaced: str | None
-    reason: str
-    at: str
-    previous_hash: str
-    hash: str = ""
-
-    def sealed(self) -> "Entry":
-        body = json.dumps(self.model_dump(exclude={"hash"}), sort_keys=True)
-        return self.model_copy(update={"hash": hashlib.sha256(body.encode()).hexdigest()})
+__all__ = ["Entry", "Ledger"]
 
 
 class Ledger:
@@ -45,38 +22,28 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.file: Path = store.root / "ledger.jsonl"
+        self.file = store.root / "ledger.jsonl"
+        self.history = History(self.file, lambda: store.lock("ledger"))
 
     def entries(self) -> list[Entry]:
-        """Every entry, oldest first, the chain checked. A torn last line (a crash while appending) never happened."""
-        try:
-            content = self.file.read_bytes()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"expected a readable ledger at {self.file}, found: {error}. Mend it.") from error
-        lines = content.split(b"\n")[:-1]  # what follows the last newline was never finished
-        entries: list[Entry] = []
-        for number, line in enumerate(lines):
-            try:
-                entry = Entry.model_validate_json(line)
-            except ValidationError as error:
-                raise StoreError(
-                    f"{self.file}:{number + 1}: not a ledger entry ({error}). Restore it from a backup."
-                ) from error
-            expected = entries[-1].hash if entries else GENESIS
-            if entry.previous_hash != expected or entry.sealed().hash != entry.hash or entry.seq != number:
-                raise StoreError(
-                    f"{self.file}:{number + 1}: the hash chain is broken (expected {expected[:12]}, found "
-                    f"{entry.previous_hash[:12]}). Somebody edited history; restore it from a backup."
-                )
-            entries.append(entry)
-        return entries
+        """Every entry, oldest first, the chain checked."""
+        return self.history.read()
 
     def live(self) -> Entry | None:
         """The entry that says what is live now."""
+        return _last(self.entries())
+
+    def live_at(self, moment: datetime) -> Entry | None:
+        """The entry that said what was live then; None before the first promotion."""
+        return _last([entry for entry in self.entries() if datetime.fromisoformat(entry.at) <= moment])
+
+    def previous(self) -> Entry | None:
+        """What to go back to: what the live release was promoted over.
+
+        After a rollback this is not the release one went back from. Going back twice must not bring the bad one back.
+        """
         entries = self.entries()
-        return entries[-1] if entries else None
+        return _promoted_over(entries, entries[-1]) if entries else None
 
     def opponent_of(self, checkpoint_digest: str) -> Entry | None:
         """What a candidate must be compared with: the live release, or, if it *is* live, the one it was promoted over.
@@ -85,99 +52,129 @@ class Ledger:
         Nor does a second release of the same checkpoint, say with another card: nothing is compared with itself.
         """
         entries = self.entries()
-        opponent = entries[-1] if entries else None
+        opponent = _last(entries)
         while opponent is not None and opponent.checkpoint == checkpoint_digest:
-            so_far = entries[: opponent.seq + 1]
-            made_live = next(e for e in reversed(so_far) if e.release == opponent.release and e.action == "promote")
-            before = [e for e in entries[: made_live.seq] if e.release == made_live.replaced]
-            opponent = before[-1] if before else None
+            opponent = _promoted_over(entries, opponent)
         return opponent
 
-    def promote(self, release: Release, decision: GateDecision, *, expected: str | None, reason: str) -> Entry:
+    def withdrawn(self) -> dict[str, Entry]:
+        """Checkpoints that a rollback took away and nobody brought back by name, each with that rollback."""
+        return withdrawn(self.entries())
+
+    def promote(self, release: Release, *, expected: str | None, reason: str, by_name: bool = False) -> Entry:
         """Make `release` live if `expected` (a release digest, or None) still is. Repeating it changes nothing.
 
-        Raises PromotionBlocked unless `decision` says PROMOTE for exactly this checkpoint and this release, and
-        PromotionConflict when the live release is another one by now, or not the one the decision compared with.
+        Every byte of the candidate, its report and its decision is verified first. Raises PromotionBlocked when they do
+        not belong together or do not say PROMOTE; ReleaseWithdrawn when the checkpoint was rolled back, unless somebody
+        asks for it `by_name`; PromotionConflict when the live release is another one by now, or not the one the
+        decision compared with.
         """
-        if not decision.promote or decision.checkpoint_digest != release.checkpoint_digest:
-            raise PromotionBlocked(
-                f"expected a PROMOTE decision for checkpoint {release.checkpoint_digest[:12]}, found "
-                f"{decision.verdict} for {decision.checkpoint_digest[:12]}. Gate this checkpoint first."
-            )
-        if (release.decision_digest, release.report_digest) != (decision.digest, decision.report_digest):
-            raise PromotionBlocked(
-                f"expected release {release.digest[:12]} to stand on decision {decision.digest[:12]} and its report, "
-                f"found {release.decision_digest[:12]} and {release.report_digest[:12]}. Release again."
-            )
+        proof = provenance.proven(self.store, release.path)
         with self.store.lock("ledger"):
-            live = self.live()
+            entries = self.history.read_locked()
+            live = _last(entries)
             if live is not None and live.release == release.digest:
                 return live
+            if not by_name:
+                _refuse_withdrawn(entries, release)
             found = live.release if live else None
             if found != expected:
                 raise PromotionConflict(
-                    f"expected {_short(expected)} to be live, found {_short(found)}: somebody promoted meanwhile. "
+                    f"expected {short(expected)} to be live, found {short(found)}: somebody promoted meanwhile. "
                     "Run the same command again; it will be gated against what is live now."
                 )
             opponent = live.checkpoint if live else None
-            if opponent not in (decision.against, release.checkpoint_digest):
+            if opponent not in (proof.against, release.checkpoint_digest):
                 raise PromotionConflict(
-                    f"expected a decision against what is live, {_short(opponent)}, found one against "
-                    f"{_short(decision.against)}. Run the same command again; it will be gated against what is live."
+                    f"expected a decision against what is live, {short(opponent)}, found one against "
+                    f"{short(proof.against)}. Run the same command again; it will be gated against what is live."
                 )
-            return self._append("promote", release, replaced=found, reason=reason)
+            return self._append(entries, "promote", proof, reason)
 
     def rollback(self, release: Release, *, expected: str, reason: str) -> Entry:
-        """Make an earlier release live again. Its files were verified when `release` was loaded. Repeating it changes
-        nothing."""
+        """Make an earlier release live again. Repeating it changes nothing.
+
+        Refused when a file of it, or of what it was promoted on, is gone or changed: what is live then stays live.
+        """
+        proof = provenance.proven(self.store, release.path)
         with self.store.lock("ledger"):
-            entries = self.entries()
+            entries = self.history.read_locked()
             if release.digest not in {entry.release for entry in entries}:
                 raise PromotionBlocked(f"release {release.digest[:12]} was never live. Promote it through the gate.")
             if entries[-1].release == release.digest:
                 return entries[-1]
             if entries[-1].release != expected:
-                raise PromotionConflict(f"expected {_short(expected)} to be live, found {_short(entries[-1].release)}.")
-            return self._append("rollback", release, replaced=expected, reason=reason)
+                raise PromotionConflict(
+                    f"expected {short(expected)} to be live, found {short(entries[-1].release)}: somebody moved it "
+                    "meanwhile. Look at `python -m lifecycle audit`, then decide again."
+                )
+            return self._append(entries, "rollback", proof, reason)
 
     def _append(
-        self, action: Literal["promote", "rollback"], release: Release, *, replaced: str | None, reason: str
+        self, entries: Sequence[Entry], action: Literal["promote", "rollback"], proof: Provenance, reason: str
     ) -> Entry:
-        entries = self.entries()
+        live, now = _last(entries), datetime.now(UTC).isoformat(timespec="microseconds")
         entry = Entry(
             seq=len(entries),
             action=action,
-            release=release.digest,
-            checkpoint=release.checkpoint_digest,
-            decision=release.decision_digest,
-            report=release.report_digest,
-            replaced=replaced,
+            release=proof.release.digest,
+            checkpoint=proof.checkpoint.digest,
+            decision=proof.decision.digest,
+            report=proof.report.digest,
+            policy=proof.policy,
+            replaced=live.release if live else None,
             reason=reason,
-            at=datetime.now(UTC).isoformat(timespec="seconds"),
-            previous_hash=entries[-1].hash if entries else GENESIS,
+            at=now if live is None else _later(now, live.at),
+            previous_hash=live.hash if live else GENESIS,
         ).sealed()
-        try:
-            with self.file.open("ab") as file:
-                file.truncate(self.file.read_bytes().rfind(b"\n") + 1)  # drop a line a crash tore
-                file.write(entry.model_dump_json().encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            _fsync_folder(self.file.parent)  # a ledger just made must still be there after a power cut
-        except OSError as error:
-            raise StoreError(
-                f"expected to append to the ledger {self.file}, found: {error}. Free the disk or mend its permissions, "
-                "then run the same command again: it reads what was written, and does the rest."
-            ) from error
+        self.history.append(entry)
         return entry
 
 
-def _short(digest: str | None) -> str:
+def withdrawn(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """Checkpoints that a rollback took away and that were not made live since, each with that rollback.
+
+    A rollback takes away what it replaces and all that was promoted after the release it goes back to: who goes back
+    behind three releases trusts none of them.
+    """
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.action == "rollback":
+            earlier = entries[: entry.seq]
+            last_live = max((e.seq for e in earlier if e.release == entry.release), default=-1)
+            for after in earlier[last_live + 1 :]:
+                if after.action == "promote" or after.release == entry.replaced:
+                    found[after.checkpoint] = entry
+        found.pop(entry.checkpoint, None)
+    return found
+
+
+def short(digest: str | None) -> str:
     return digest[:12] if digest else "no release"
 
 
-def _fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _refuse_withdrawn(entries: Sequence[Entry], release: Release) -> None:
+    rollback = withdrawn(entries).get(release.checkpoint_digest)
+    if rollback is not None:
+        raise ReleaseWithdrawn(
+            f"expected a candidate that nobody withdrew, found checkpoint {release.checkpoint_digest[:12]}, rolled "
+            f"back on {rollback.at} (ledger entry {rollback.seq}): {rollback.reason!r}. It does not come back by "
+            "itself; who wants it live again says so: "
+            f'python -m flows.promote --release {release.digest[:12]} --reason "..."'
+        )
+
+
+def _promoted_over(entries: Sequence[Entry], entry: Entry) -> Entry | None:
+    """The entry that `entry`'s release replaced when it was last promoted: rollbacks do not count."""
+    so_far = entries[: entry.seq + 1]
+    made_live = next(e for e in reversed(so_far) if e.release == entry.release and e.action == "promote")
+    return _last([e for e in entries[: made_live.seq] if e.release == made_live.replaced])
+
+
+def _last(entries: Sequence[Entry]) -> Entry | None:
+    return entries[-1] if entries else None
+
+
+def _later(now: str, last: str) -> str:
+    """Time in a ledger does not run backwards, whatever was done to the clock."""
+    return max(now, last, key=datetime.fromisoformat)

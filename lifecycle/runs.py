@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lifecycle.errors import StoreError
+from lifecycle.errors import InputError, StoreError
 from lifecycle.sealing import write_atomically
 from lifecycle.store import Made, Store
 
@@ -72,6 +72,11 @@ class Run:
         return self.folder.name
 
     @property
+    def page(self) -> Path:
+        """Where the page about this run lies, once it is drawn."""
+        return self.folder / "report.html"
+
+    @property
     def record(self) -> RunRecord:
         try:
             return RunRecord.model_validate_json((self.folder / "run.json").read_bytes())
@@ -118,7 +123,7 @@ class Run:
 
     def declare_crashed(self) -> RunRecord:
         """Write down what `state` found out: it ended when it last left a trace."""
-        last = max(path.stat().st_mtime for path in self.folder.iterdir())
+        last = max(path.stat().st_mtime for path in self.folder.glob("*.json"))  # a report may be drawn later
         record = self.record.model_copy(update={"state": "CRASHED", "message": "its process died", "ended": last})
         self._write(record)
         return record
@@ -146,3 +151,13 @@ def all_runs(store: Store) -> Iterator[Run]:
     """Every run of the store, newest first."""
     for folder in sorted((store.root / "runs").glob("*/run.json"), reverse=True):
         yield Run(folder.parent)
+
+
+def find_run(store: Store, name: str) -> Run:
+    """The run with this name, or the only one that begins so, or the `last`."""
+    runs = list(all_runs(store))
+    found = runs[:1] if name == "last" else [run for run in runs if run.name.startswith(name)]
+    if len(found) != 1:
+        known = ", ".join(run.name for run in runs[:5]) or "none"
+        raise InputError(f"expected one run {name!r}, found {len(found)}. The newest runs: {known}.")
+    return found[0]

@@ -12,7 +12,10 @@ def evaluate(
     suites: Suites,
     corpus: Corpus,
     *,
+    earlier: EvalReport | None = None,
     label: str | None = None,
 ) -> EvalReport:
-    """Scores on what was held out. `label` names a second evaluation in one run."""
-    return run_stage(session, stage.evaluate, config, checkpoint, suites, corpus, label=label)
+    """Scores on what was held out. `earlier` is a report to take records over from; `label` names a second evaluation
+    in one run."""
+    before = () if earlier is None else (earlier,)
+    return run_stage(session, stage.evaluate, config, checkpoint, suites, corpus, *before, label=label)

@@ -11,11 +11,15 @@ from tasks.session import Session
 
 @stage_task()
 def decide_gate(
-    session: Session, config: stage.GateConfig, report: EvalReport, live: EvalReport | None
+    session: Session,
+    config: stage.GateConfig,
+    report: EvalReport,
+    live: EvalReport | None,
+    earlier: GateDecision | None = None,
 ) -> GateDecision:
-    """Whether this checkpoint may go live, and why."""
-    inputs = (report,) if live is None else (report, live)
-    decision = run_stage(session, stage.decide_gate, config, *inputs)
+    """Whether this checkpoint may go live, and why. `earlier` is the look before, where there was one."""
+    before = [artifact for artifact in (live, earlier) if artifact is not None]
+    decision = run_stage(session, stage.decide_gate, config, report, *before)
     with suppress(Exception):  # a copy of the page that is sealed with the decision
         page = (decision.path / "decision.md").read_text(encoding="utf-8")
         create_markdown_artifact(page, key="gate-decision", description=sentence(decision))

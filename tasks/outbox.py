@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 from lifecycle import sealing
 from lifecycle.artifacts import Release
-from lifecycle.errors import TrackingUnavailable
+from lifecycle.errors import PromotionConflict, TrackingUnavailable
 from lifecycle.store import Store
 from tasks.tracking import MlflowRecords, Refused, one_line
 
-EventKind = Literal["run", "stage", "end", "aliases"]
+EventKind = Literal["run", "stage", "report", "end", "aliases"]
 RETRY_SECONDS = 15.0
 
 log = logging.getLogger("lifecycle.tracking")
@@ -53,6 +53,11 @@ class Tracker:
         self._attempts = 0
         self._thread: threading.Thread | None = None
 
+    @property
+    def moved(self) -> list[str]:
+        """What this run found moved by hand, each alias in a sentence."""
+        return [] if self._client is None else self._client.moved
+
     def start(self) -> None:
         """Begin to import mlflow and replay what earlier runs left (import 1-6 s, a new database 2-10 s)."""
         if self._thread is None:
@@ -68,16 +73,26 @@ class Tracker:
         self._wake.set()
 
     def register(self, release: Release, run: str) -> str:
-        """The registry version that stands for `release`, made now if there is none; waits, and fails closed."""
+        """The registry version that stands for `release`, made now if there is none; waits, and fails closed.
+
+        Raises PromotionConflict when an alias was found moved by hand: somebody wants another release live.
+        """
         try:
             with self._using_client:
                 self._replay()
-                return self._mlflow().version_of(release.path, self.model_name, run)
+                with self.store.lock("tracking"):
+                    self._mlflow().mirror_aliases(self.model_name)
+                    version = self._mlflow().version_of(release.path, self.model_name, run)
         except Exception as error:  # whatever MLflow, its driver or the network raise: without a record, no promotion
             raise TrackingUnavailable(
                 f"expected MLflow at {self.uri} to register release {release.digest[:12]}, found: {one_line(error)}. "
                 "Nothing was promoted. Bring the tracking server back and run the same command again: stages are kept."
             ) from error
+        if self.moved:
+            raise PromotionConflict(
+                f"{self.moved[-1]}. If this one should go live all the same, run the command again."
+            )
+        return version
 
     def flush(self, seconds: float) -> TrackingStatus:
         """Wait until MLflow has every event, or has just refused one, or the time is over."""

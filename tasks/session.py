@@ -43,6 +43,20 @@ class PromotionRequest(Request):
 
     release: str = Field(..., title="Release", min_length=4, description="How its digest begins, or `previous`.")
     reason: str = Field(..., title="Reason", min_length=3, max_length=500, description="Why; kept in the ledger.")
+    expected: str | None = Field(
+        None,
+        title="Expected champion",
+        min_length=4,
+        description="How the digest of what you see live begins; refused when something else is live by now.",
+    )
+
+
+class AblationRequest(Request):
+    """Which two runs to compare. Recipe and settings are those of the runs."""
+
+    good: str = Field(..., title="Good run", description="Its name, or how it begins.")
+    bad: str = Field(..., title="Bad run", description="Its name, or how it begins.")
+    metrics: list[str] = Field([], title="Metrics", description="What to explain; empty: what the bad run's gate saw.")
 
 
 class Session:
@@ -95,6 +109,8 @@ def working_on(request: Request, flow: str, plan: Sequence[str]) -> Iterator[Ses
         session.tracker.record("aliases")
         session.tracker.record("end", run=record.run, state=session.state, message=session.message, ended=time.time())
         _tell_of_waiting(session, session.tracker.flush(FLUSH_SECONDS))
+        for sentence in session.tracker.moved:
+            session.display.say(sentence)
 
 
 def default_store() -> Path:

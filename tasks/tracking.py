@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle import sealing
 from lifecycle.artifacts import Release
-from lifecycle.errors import DamagedArtifact
-from lifecycle.ledger import Ledger
+from lifecycle.errors import DamagedArtifact, StoreError
 from lifecycle.store import Store
+from tasks import aliases
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-CHAMPION, PREVIOUS = "champion", "previous"
 
 # What MLflow takes in one call, and the longest parameter value it stores (mlflow.utils.validation, 3.17).
 METRICS_PER_CALL, PARAMS_PER_CALL, PARAM_CHARACTERS = 1000, 100, 6000
@@ -64,6 +62,8 @@ class MlflowRecords:
         self.client: MlflowClient = _import_mlflow().MlflowClient(uri)
         self.store = store
         self.is_local = not uri.startswith(("http:", "https:"))
+        self.moved: list[str] = []
+        """Aliases somebody moved by hand, each in a sentence, as they are found."""
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, str] = {}
 
@@ -77,11 +77,19 @@ class MlflowRecords:
                     self._run(event)
                 case "stage":
                     self._stage(event)
+                case "report":
+                    self._report(event)
                 case "end":
                     self._end(event)
                 case "aliases":
-                    self._mirror_aliases(event["model_name"])
-        except (DamagedArtifact, KeyError, ValueError, TypeError) as error:  # the event, not the server, is at fault
+                    self.mirror_aliases(event["model_name"])
+        except (
+            DamagedArtifact,
+            StoreError,
+            KeyError,
+            ValueError,
+            TypeError,
+        ) as error:  # the event, not the server, is at fault
             raise Refused(one_line(error)) from error
         except MlflowException as error:
             if error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
@@ -91,7 +99,7 @@ class MlflowRecords:
     def version_of(self, release: Path, model_name: str, run: str) -> str:
         """The version whose tag names this release's digest, registered if it is new."""
         artifact = Release.load(release)
-        if found := self._version(model_name, artifact.digest):
+        if found := aliases.version_of(self.client, model_name, artifact.digest):
             return found
         from mlflow.exceptions import MlflowException
 
@@ -105,6 +113,12 @@ class MlflowRecords:
         tags = {"lifecycle.release": artifact.digest, "lifecycle.checkpoint": artifact.checkpoint_digest}
         tags |= {"lifecycle.decision": artifact.decision_digest, "lifecycle.path": str(artifact.path)}
         return str(self.client.create_model_version(model_name, source, run_id, tags=tags).version)
+
+    def mirror_aliases(self, model_name: str) -> list[str]:
+        """Make the aliases say what the ledger says *now*, however old the event is; what was moved by hand."""
+        moved = aliases.mirror(self.client, self.store, model_name)
+        self.moved += moved
+        return moved
 
     def _run(self, event: Mapping[str, Any]) -> None:
         run_id = self._run_id(event["model_name"], event["run"], started=event["started"])
@@ -138,6 +152,13 @@ class MlflowRecords:
             self.client.log_artifact(parent, str(path / sealing.MANIFEST), "release")
         self.client.set_terminated(run_id, "FINISHED", int((event["started"] + event["seconds"]) * 1000))
 
+    def _report(self, event: Mapping[str, Any]) -> None:
+        """The run's page as an artifact of its MLflow run; a second one takes the place of the first."""
+        page = Path(event["path"])
+        if not page.is_file():
+            raise Refused(f"{page} is gone")
+        self.client.log_artifact(self._run_id(event["model_name"], event["run"]), str(page))
+
     def _end(self, event: Mapping[str, Any]) -> None:
         run_id = self._run_id(event["model_name"], event["run"])
         self.client.set_tag(run_id, "lifecycle.state", event["state"])
@@ -145,22 +166,6 @@ class MlflowRecords:
             self.client.set_tag(run_id, "mlflow.note.content", event["message"][:PARAM_CHARACTERS])
         good = event["state"] in ("RELEASED", "COMPLETED", "BLOCKED", "INCONCLUSIVE")
         self.client.set_terminated(run_id, "FINISHED" if good else "FAILED", int(event["ended"] * 1000))
-
-    def _mirror_aliases(self, model_name: str) -> None:
-        """Make the aliases say what the ledger says *now*, however old the event is."""
-        live = Ledger(self.store).live()
-        if live is None:
-            return
-        for alias, digest in ((CHAMPION, live.release), (PREVIOUS, live.replaced)):
-            version = self._version(model_name, digest) if digest else None
-            if version is not None:
-                self.client.set_registered_model_alias(model_name, alias, version)
-
-    def _version(self, model_name: str, release_digest: str) -> str | None:
-        found = self.client.search_model_versions(
-            f"name='{model_name}' and tags.`lifecycle.release`='{release_digest}'"
-        )
-        return str(found[0].version) if found else None
 
     def _run_id(
         self,

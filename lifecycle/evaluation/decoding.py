@@ -1,4 +1,4 @@
-"""Answers to many prompts at once: each prompt is read once and answered twice, greedily and by sampling.
+"""Answers to many prompts at once: each prompt is read once and answered as often as asked, greedily and by sampling.
 
 Prompts are sorted by length, padded on the left and decoded with a key-value cache; a row that has ended leaves the
 batch. What a row answers does not depend on the rows beside it.
@@ -6,23 +6,25 @@ batch. What a row answers does not depend on the rows beside it.
 # B rows, T tokens, V vocabulary
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import tokenizers
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
 from lifecycle.data.order import hash64
 from lifecycle.evaluation.items import Mode
+from lifecycle.evaluation.llama import new_cache
 
-MODES: tuple[Mode, ...] = ("greedy", "sampled")
 # A cache that is cut down is copied: with fewer ended rows than this the copy costs more than it saves (measured on
 # d128 L4: a quarter and a third are equally fast, 8 % faster than never and 5 % faster than at once).
 ENDED_SHARE = 0.25
 NOT_FINITE = "logits_not_finite"
+
+Name = tuple[str, int] | tuple[str, int, int]
+"""Item and position in its answer; then the number of the sample, from the second on."""
 
 
 class Prompt(NamedTuple):
@@ -41,42 +43,48 @@ class Decoding:
     max_new_tokens: int
     temperature: float
     seed: int
+    greedy: bool = True
+    samples: int = 1
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer besides the stop token."""
 
 
 @dataclass
-class Reply:
-    """What came back for one prompt in one mode; `ids` end before the stop token."""
+class Draw:
+    """One answer to one prompt; `ids` end before the stop token."""
 
     prompt: Prompt
     mode: Mode
+    sample: int = 0
     ids: list[int] = field(default_factory=list)
-    bits: float = 0.0
+    log_probability: float = 0.0
     stopped: bool = False
+    at_stop_text: bool = False
     fault: str | None = None
 
     @property
     def tokens(self) -> int:
-        return len(self.ids) + self.stopped
+        return len(self.ids) + (self.stopped and not self.at_stop_text)
 
 
-def replies(
-    model: Any, prompts: Sequence[Prompt], decoding: Decoding, *, batch: int, pool: Executor
-) -> Iterator[list[Reply]]:
-    """Both replies to every prompt, batch by batch, the longest prompts first."""
-    ordered = sorted(prompts, key=lambda prompt: (-len(prompt.ids), prompt.id))
-    batches = [ordered[start : start + batch] for start in range(0, len(ordered), batch)]
-    return pool.map(lambda some: _decode(model, some, decoding), batches)
+def draws_of(prompt: Prompt, decoding: Decoding) -> list[Draw]:
+    """The answers to draw, still empty."""
+    sampled = [Draw(prompt, "sampled", sample) for sample in range(decoding.samples)]
+    return [Draw(prompt, "greedy"), *sampled] if decoding.greedy else sampled
 
 
 @torch.inference_mode()
-def _decode(model: Any, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply]:
+def decode(
+    model: Any, prompts: Sequence[Prompt], decoding: Decoding, tokenizer: tokenizers.Tokenizer | None = None
+) -> list[Draw]:
+    """Every answer to these prompts, prompt by prompt. A tokenizer is needed only where `decoding.stop` has texts."""
     ids_BT, mask_BT = _left_padded(prompts, decoding.pad_id, model.device)
     last_B1 = mask_BT.sum(1, keepdim=True) - 1  # the position of a row's newest token, padding not counted
-    cache = DynamicCache(config=model.config)
+    cache = new_cache(model)
     step = _stepper(model, cache)
     logits_BV = step(ids_BT, mask_BT, (mask_BT.cumsum(1) - 1).clamp(min=0))
-    everything = [Reply(prompt, mode) for prompt in prompts for mode in MODES]
-    each = torch.arange(len(prompts), device=model.device).repeat_interleave(len(MODES))
+    everything = [draw for prompt in prompts for draw in draws_of(prompt, decoding)]
+    each = torch.arange(len(prompts), device=model.device).repeat_interleave(len(everything) // len(prompts))
     cache.batch_select_indices(each)
     logits_BV, mask_BT, last_B1 = logits_BV[each], mask_BT[each], last_B1[each]
     noise = Noise(logits_BV.shape[-1], decoding.seed, model.device)
@@ -84,6 +92,8 @@ def _decode(model: Any, prompts: Sequence[Prompt], decoding: Decoding) -> list[R
     while True:
         next_B = _choose(logits_BV, rows, decoding, noise)
         _record(rows, open_rows, logits_BV, next_B, decoding)
+        if decoding.stop and tokenizer is not None:
+            _stop_at_texts([rows[row] for row in open_rows], decoding.stop, tokenizer)
         open_rows = [row for row in open_rows if not _ended(rows[row], decoding)]
         if not open_rows:
             return everything
@@ -98,7 +108,7 @@ def _decode(model: Any, prompts: Sequence[Prompt], decoding: Decoding) -> list[R
         logits_BV = step(next_B[:, None], mask_BT, last_B1)
 
 
-def _stepper(model: Any, cache: DynamicCache) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _stepper(model: Any, cache: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """A function that feeds tokens to the model and returns the logits after the last one, in fp32."""
 
     def step(ids_BT: Tensor, mask_BT: Tensor, position_BT: Tensor) -> Tensor:
@@ -124,38 +134,52 @@ def _left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def _choose(logits_BV: Tensor, rows: Sequence[Reply], decoding: Decoding, noise: "Noise") -> Tensor:
+def _choose(logits_BV: Tensor, rows: Sequence[Draw], decoding: Decoding, noise: "Noise") -> Tensor:
     """The next token of every row, (B,)."""
     next_B = logits_BV.argmax(-1)
-    sampled = [row for row, reply in enumerate(rows) if reply.mode == "sampled"]
+    sampled = [row for row, draw in enumerate(rows) if draw.mode == "sampled"]
     if sampled:
-        names = [(rows[row].prompt.id, len(rows[row].ids)) for row in sampled]
-        scores_BV = logits_BV[sampled] / decoding.temperature + noise.gumbel(names)
+        scores_BV = logits_BV[sampled] / decoding.temperature + noise.gumbel([_name(rows[row]) for row in sampled])
         next_B[sampled] = scores_BV.argmax(-1)
     return next_B
 
 
+def _name(draw: Draw) -> Name:
+    """What names a draw's next random numbers. The first sample has no number: it was once the only one."""
+    place = (draw.prompt.id, len(draw.ids))
+    return place if draw.sample == 0 else (*place, draw.sample)
+
+
 def _record(
-    rows: Sequence[Reply], open_rows: Sequence[int], logits_BV: Tensor, next_B: Tensor, decoding: Decoding
+    rows: Sequence[Draw], open_rows: Sequence[int], logits_BV: Tensor, next_B: Tensor, decoding: Decoding
 ) -> None:
-    """Write the chosen tokens and their bits to the replies that have not ended."""
+    """Write the chosen tokens and their log-probabilities to the answers that have not ended."""
     nats_B = torch.logsumexp(logits_BV, -1) - logits_BV.gather(-1, next_B[:, None])[:, 0]
-    bits, tokens = (nats_B.double() / torch.log(torch.tensor(2.0).double())).tolist(), next_B.tolist()
+    nats, tokens = nats_B.double().tolist(), next_B.tolist()
     finite = torch.isfinite(logits_BV).all(-1).tolist()
     for row in open_rows:
-        reply = rows[row]
+        draw = rows[row]
         if not finite[row]:
-            reply.fault = NOT_FINITE
+            draw.fault = NOT_FINITE
             continue
-        reply.bits += bits[row]
+        draw.log_probability -= nats[row]
         if tokens[row] == decoding.stop_id:
-            reply.stopped = True
+            draw.stopped = True
         else:
-            reply.ids.append(tokens[row])
+            draw.ids.append(tokens[row])
 
 
-def _ended(reply: Reply, decoding: Decoding) -> bool:
-    return reply.stopped or reply.fault is not None or len(reply.ids) >= decoding.max_new_tokens
+def _stop_at_texts(draws: Sequence[Draw], stop: Sequence[str], tokenizer: tokenizers.Tokenizer) -> None:
+    """End the answers that now hold one of these texts. A token is at least a byte: no longer tail can hold it."""
+    longest = max(len(text.encode()) for text in stop)
+    for draw in draws:
+        tail = tokenizer.decode(draw.ids[-longest:], skip_special_tokens=False)
+        if not draw.stopped and any(text in tail for text in stop):
+            draw.stopped = draw.at_stop_text = True
+
+
+def _ended(draw: Draw, decoding: Decoding) -> bool:
+    return draw.stopped or draw.fault is not None or len(draw.ids) >= decoding.max_new_tokens
 
 
 class Noise:
@@ -170,9 +194,9 @@ class Noise:
         self.seed, self.device = seed, device
         self.tokens_V = _mix32(torch.arange(vocabulary, dtype=torch.int32, device=device))
 
-    def gumbel(self, names: Sequence[tuple[str, int]]) -> Tensor:
+    def gumbel(self, names: Sequence[Name]) -> Tensor:
         """(B, V) for these items at these positions of their answers."""
-        keys = [(hash64("answer", self.seed, item, position) & 0xFFFFFFFF) - 2**31 for item, position in names]
+        keys = [(hash64("answer", self.seed, *name) & 0xFFFFFFFF) - 2**31 for name in names]
         keys_B1 = torch.tensor(keys, dtype=torch.int32, device=self.device)[:, None]
         bits_BV = (_mix32(self.tokens_V ^ keys_B1) >> 8) & 0xFFFFFF
         # Uniform in (0, 1), away from 0. Where it rounds to 1 the noise is -inf: that token is not drawn.

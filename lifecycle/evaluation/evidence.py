@@ -1,26 +1,40 @@
-"""What the items say about one metric: a value, an interval, and how it differs from another model's on the same items.
+"""What the items say about one metric: its value, its interval, and how it differs from another model's on them.
 
-Missing items widen an interval as far as they could move it; where that has no bound, `fault` says so instead.
+Here: shares of right answers, with exact intervals. Means and rates: `quantities`. All are cluster-robust where items
+share a passage. Missing items widen an interval as far as they could move it; where that has no bound, `fault` says so.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lifecycle.evaluation.statistics import Interval, ratio, tango, wilson
-
-BitsAndBytes = tuple[float, int]
+from lifecycle.evaluation.statistics import (
+    Interval,
+    Numbers,
+    clopper_pearson,
+    effective_share,
+    numbered,
+    paired,
+    paired_above,
+)
 
 
 class Evidence(ABC):
     """A measured quantity. Ask `fault` before `interval`: None means that the interval can be relied on."""
 
-    higher_is_better: ClassVar[bool]
-    unit: ClassVar[str]
+    @property
+    @abstractmethod
+    def higher_is_better(self) -> bool: ...
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """What the items are called."""
 
     @property
     @abstractmethod
@@ -44,15 +58,33 @@ class Evidence(ABC):
     @abstractmethod
     def interval(self, tail: float) -> Interval: ...
 
+    def above(self, bar: float, tail: float) -> bool:
+        """Whether it is shown to lie above `bar`, which happens with probability at most `tail` where it does not."""
+        return self.interval(tail).low > bar
+
+    def below(self, bar: float, tail: float) -> bool:
+        return self.interval(tail).high < bar
+
+    @abstractmethod
+    def minus(self, live: "Evidence", *, same_model: bool) -> "Evidence":
+        """The difference from a live model's, item by item."""
+
     @property
     def worse_items(self) -> list[str]:
         """For a difference: the items that got worse, the worst first where that has a meaning."""
         return []
 
-    def _nothing_measured(self) -> str | None:
-        if self.unmeasured < self.items:
-            return None
-        return f"none of {self.items} {self.unit} could be measured" if self.items else f"it has no {self.unit}"
+    @property
+    def independent(self) -> int:
+        """Clusters of items that share a passage; an item that shares none is one of its own."""
+        return self.items
+
+    def too_little(self) -> str | None:
+        if self.unmeasured == self.items:
+            return f"none of {self.items} {self.unit} could be measured" if self.items else f"it has no {self.unit}"
+        if self.items > self.independent == 1:
+            return f"all {self.items} {self.unit} share one passage, and one passage gives no interval"
+        return None
 
 
 @dataclass(frozen=True)
@@ -60,6 +92,8 @@ class Share(Evidence):
     """The share of items that are right, by item; None is an item that could not be measured."""
 
     right: Mapping[str, bool | None]
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    """The passage an item shares with others; an item without one is alone."""
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "items"
 
@@ -74,20 +108,37 @@ class Share(Evidence):
     @property
     def value(self) -> float | None:
         measured = self.items - self.unmeasured
-        return self._right / measured if measured else None
+        return sum(value is True for value in self.right.values()) / measured if measured else None
 
     @property
     def fault(self) -> str | None:
-        return self._nothing_measured()
+        return self.too_little()
 
     def interval(self, tail: float) -> Interval:
         """Items that could not be measured count as wrong for the lower end and as right for the upper one."""
-        low = wilson(self._right, self.items, tail=tail).low
-        return Interval(low, wilson(self._right + self.unmeasured, self.items, tail=tail).high)
+        low, high = (self._exact(self.filled(missing), tail) for missing in (0.0, 1.0))
+        return Interval(low.low, high.high)
 
     @property
-    def _right(self) -> int:
-        return sum(value is True for value in self.right.values())
+    def independent(self) -> int:
+        return int(self.groups.max()) + 1 if self.items else 0
+
+    def filled(self, missing: float) -> Numbers:
+        """1 where right, 0 where wrong, `missing` where not measured."""
+        return np.array([missing if value is None else float(value) for value in self.right.values()])
+
+    @cached_property
+    def groups(self) -> NDArray[np.intp]:
+        return numbered([self.clusters.get(item, "") for item in self.right])
+
+    def minus(self, live: Evidence, *, same_model: bool) -> Evidence:
+        if not isinstance(live, Share):
+            raise no_difference(self, live)
+        return ShareDifference(self, live)
+
+    def _exact(self, values: Numbers, tail: float) -> Interval:
+        counts = effective_share(values, self.groups, tail=tail)
+        return clopper_pearson(float(values.sum()) * counts, len(values) * counts, tail=tail)
 
 
 @dataclass(frozen=True)
@@ -114,13 +165,34 @@ class ShareDifference(Evidence):
 
     @property
     def fault(self) -> str | None:
-        return _other_items(self.candidate.right, self.live.right) or self._nothing_measured()
+        return other_items(self.candidate.right, self.live.right) or self.too_little()
 
     def interval(self, tail: float) -> Interval:
-        """A pair with a missing side counts as lost for the lower end and as gained for the upper one."""
-        gained, lost, missing = self.gained, len(self.worse_items), self.unmeasured
-        low = tango(gained, lost + missing, self.items, tail=tail).low
-        return Interval(low, tango(gained + missing, lost, self.items, tail=tail).high)
+        """A missing answer is against the candidate for the lower end, and in its favour for the upper one."""
+        low, high = (paired(*self._counts(self.filled(missing), tail), tail=tail) for missing in (0.0, 1.0))
+        return Interval(low.low, high.high)
+
+    def above(self, bar: float, tail: float) -> bool:
+        """Tested at the bar itself: exact bounds jump, and an end of the interval may lie a hair beyond it."""
+        return paired_above(*self._counts(self.filled(0.0), tail), bar=bar, tail=tail)
+
+    def below(self, bar: float, tail: float) -> bool:
+        gained, lost, items = self._counts(self.filled(1.0), tail)
+        return paired_above(lost, gained, items, bar=-bar, tail=tail)
+
+    @property
+    def independent(self) -> int:
+        return self.candidate.independent
+
+    @property
+    def groups(self) -> NDArray[np.intp]:
+        return self.candidate.groups
+
+    def filled(self, missing: float) -> Numbers:
+        """+1 where gained, -1 where lost; what is missing is `missing` for the candidate and the opposite for live."""
+        mine = [missing if right is None else right for right, _ in self._pairs]
+        theirs = [1 - missing if right is None else right for _, right in self._pairs]
+        return np.asarray(np.array(mine, float) - np.array(theirs, float))
 
     @cached_property
     def gained(self) -> int:
@@ -135,114 +207,27 @@ class ShareDifference(Evidence):
     def _pairs(self) -> list[tuple[bool | None, bool | None]]:
         return [(right, self.live.right.get(item)) for item, right in self.candidate.right.items()]
 
+    def minus(self, live: Evidence, *, same_model: bool) -> Evidence:
+        raise no_difference(self, live)
 
-@dataclass(frozen=True)
-class Rate(Evidence):
-    """Bits per byte, all bits over all bytes, by document; None is a document that could not be measured."""
-
-    documents: Mapping[str, BitsAndBytes | None]
-    higher_is_better: ClassVar[bool] = False
-    unit: ClassVar[str] = "documents"
-
-    @property
-    def items(self) -> int:
-        return len(self.documents)
-
-    @property
-    def unmeasured(self) -> int:
-        return sum(pair is None for pair in self.documents.values())
-
-    @property
-    def value(self) -> float | None:
-        pairs = self._measured
-        return sum(bits for bits, _ in pairs) / sum(size for _, size in pairs) if pairs else None
-
-    @property
-    def fault(self) -> str | None:
-        return self._nothing_measured() or _no_bound(self) or _no_spread([bits / size for bits, size in self._measured])
-
-    def interval(self, tail: float) -> Interval:
-        bits, sizes = zip(*self._measured, strict=True)
-        return ratio(np.array(bits), np.array(sizes), tail=tail)
-
-    @property
-    def _measured(self) -> list[BitsAndBytes]:
-        return [pair for pair in self.documents.values() if pair is not None]
-
-
-@dataclass(frozen=True)
-class RateDifference(Evidence):
-    """The candidate's bits per byte minus the live model's. Above zero is worse."""
-
-    candidate: Rate
-    live: Rate
-    same_model: bool
-    """Both are the same weights: then a difference of zero everywhere is knowledge, and not a broken evaluation."""
-    higher_is_better: ClassVar[bool] = False
-    unit: ClassVar[str] = "documents"
-
-    @property
-    def items(self) -> int:
-        return self.candidate.items
-
-    @property
-    def unmeasured(self) -> int:
-        return self.items - len(self._differences)
-
-    @property
-    def value(self) -> float | None:
-        pairs = list(self._differences.values())
-        return sum(bits for bits, _ in pairs) / sum(size for _, size in pairs) if pairs else None
-
-    @property
-    def fault(self) -> str | None:
-        fault = _other_items(self.candidate.documents, self.live.documents) or self._nothing_measured()
-        spread = [bits / size for bits, size in self._differences.values()]
-        return fault or _no_bound(self) or (None if self.same_model and not any(spread) else _no_spread(spread))
-
-    def interval(self, tail: float) -> Interval:
-        if self.same_model and not any(bits for bits, _ in self._differences.values()):
-            return Interval(0.0, 0.0)
-        bits, sizes = zip(*self._differences.values(), strict=True)
-        return ratio(np.array(bits), np.array(sizes), tail=tail)
-
-    @property
-    def worse_items(self) -> list[str]:
-        """Documents that take more bits than before, those with the most first."""
-        grown = {item: bits for item, (bits, _) in self._differences.items() if bits > 0}
-        return sorted(grown, key=lambda item: -grown[item])
-
-    @cached_property
-    def _differences(self) -> dict[str, BitsAndBytes]:
-        pairs = ((item, now, self.live.documents.get(item)) for item, now in self.candidate.documents.items())
-        return {item: (now[0] - then[0], now[1]) for item, now, then in pairs if now is not None and then is not None}
+    def _counts(self, values: Numbers, tail: float) -> tuple[float, float, float]:
+        """Items gained, lost and all, as many as count as independent."""
+        counts = effective_share(values, self.groups, tail=tail)
+        return int((values > 0).sum()) * counts, int((values < 0).sum()) * counts, len(values) * counts
 
 
 def difference(candidate: Evidence, live: Evidence, *, same_model: bool) -> Evidence:
     """Candidate minus live, paired by item."""
-    match candidate, live:
-        case Share(), Share():
-            return ShareDifference(candidate, live)
-        case Rate(), Rate():
-            return RateDifference(candidate, live, same_model)
-    raise TypeError(f"no difference between {type(candidate).__name__} and {type(live).__name__}")
+    return candidate.minus(live, same_model=same_model)
 
 
-def _other_items(candidate: Mapping[str, object], live: Mapping[str, object]) -> str | None:
-    if candidate.keys() == live.keys():
+def other_items(candidate: Collection[str], live: Collection[str]) -> str | None:
+    """Where two reports do not hold the same items."""
+    odd = sorted(set(candidate) ^ set(live))
+    if not odd:
         return None
-    odd = sorted(candidate.keys() ^ live.keys())
     return f"the two reports hold different items, {len(odd)} of them in one only, like {odd[0]!r}"
 
 
-def _no_bound(evidence: Evidence) -> str | None:
-    if not evidence.unmeasured:
-        return None
-    return f"{evidence.unmeasured} of {evidence.items} {evidence.unit} could not be measured, and bits have no bound"
-
-
-def _no_spread(values: Sequence[float]) -> str | None:
-    """One value, or the same one again and again, says nothing about how much it varies."""
-    if len(set(values)) > 1:
-        return None
-    return f"{len(values)} documents without any spread give no interval"
+def no_difference(candidate: Evidence, live: Evidence) -> TypeError:
+    return TypeError(f"no difference between {type(candidate).__name__} and {type(live).__name__}")

@@ -26,7 +26,7 @@ def grade(answer: str, field: str, value: object) -> Grade:
         return Grade(correct=False, terse=False)
     (start, end, holds), gold = found[0], {field: value}
     outside = answer[:start] + answer[end:]
-    return Grade(correct=holds is not None and _same(holds, gold), terse=not outside.strip())
+    return Grade(correct=holds is not None and canonical_json(holds) == canonical_json(gold), terse=not outside.strip())
 
 
 def json_objects(text: str) -> list[tuple[int, int, dict[str, Any] | None]]:
@@ -65,6 +65,14 @@ PERMISSIVE = json.JSONDecoder()
 STRICT = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_constant)
 
 
-def _same(left: object, right: object) -> bool:
-    """Equal as JSON: in Python 1 == True == 1.0."""
-    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+def strict_json(text: str) -> Any:
+    """The value a text is as JSON, or ValueError; a repeated key and NaN are no JSON here."""
+    value, end = STRICT.raw_decode(text.strip())
+    if text.strip()[end:]:
+        raise ValueError("expected nothing after the value")
+    return value
+
+
+def canonical_json(value: object) -> str:
+    """One spelling of a value, to compare by: in Python 1 == True == 1.0."""
+    return json.dumps(value, sort_keys=True)

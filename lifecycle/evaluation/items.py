@@ -1,128 +1,105 @@
-"""One record per scored item, and the metrics they add up to. Every number of a report can be made again from these."""
+"""One record per scored item, in Parquet. Every number of a report can be made again from these alone.
 
-from collections.abc import Iterable, Iterator, Mapping
+`write_items` and `read_items` are the whole file format; `kinds` says what metrics the records of a suite add up to.
+"""
+
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+import pyarrow
+from pyarrow import parquet
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lifecycle.artifacts import Score
 from lifecycle.errors import DamagedArtifact
-from lifecycle.evaluation.evidence import Evidence, Rate, Share
 
-ITEMS = "items.jsonl"
-BITS = "bits_per_byte"
+ITEMS = "items.parquet"
 
-Mode = Literal["greedy", "sampled"]
+Mode = Literal["greedy", "sampled", "likelihood"]
+"""How the model was asked: its most likely answer, a sample of its answers, or the probability of a given text."""
 
 
-class Answer(BaseModel):
-    """What the model said to one contract item in one mode. Grades are None exactly when `unmeasured` says why."""
+class Item(BaseModel):
+    """What came of one item in one mode (and, where several are drawn, one sample).
+
+    What could not be measured has a reason in `unmeasured`, no score, and None for every grade that is not known. It
+    is neither wrong nor absent.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["answer"] = "answer"
+    kind: str = Field(description="The suite's kind: which code graded this and adds it up.")
     suite: str
-    id: str
+    id: str = Field(description="Unique within the suite and the slice.")
+    slice: str = Field("", description="The part of the suite it belongs to; '' where a suite has no parts.")
+    cluster: str = Field("", description="Items of one cluster share a passage and are not independent; '': alone.")
     mode: Mode
-    prompt_digest: str = Field(description="Of the prompt's ids: equal digests, equal questions.")
-    answer: str
-    correct: bool | None
-    terse: bool | None
-    exact: bool | None
-    stopped: bool | None = Field(description="Whether the stop token came within max_new_tokens.")
-    tokens: int = Field(description="Generated, the stop token counted.")
-    bits: float | None = Field(description="-log2 of the answer's probability under the model, the stop token counted.")
-    unmeasured: str | None = None
+    sample: int = Field(0, ge=0, description="Number of the sample where one item is answered several times.")
+    prompt_digest: str = Field(description="Of what was asked, as ids: equal digests, equal questions.")
+    answer: str | None = Field(None, description="What the model said, or the text it was asked the probability of.")
+    score: float | None = Field(description="The grade that counts first, higher is better unless the kind says not.")
+    grades: dict[str, float | None] = Field(default_factory=dict, description="Every grade: 0 or 1 where it is one.")
+    log_probability: float | None = Field(None, description="ln p(answer) under the model, the stop token counted.")
+    tokens: int = Field(0, ge=0, description="Of the answer or the scored text, the stop token counted.")
+    bytes: int | None = Field(None, description="Of the scored text in UTF-8: what bits per byte divides by.")
+    unmeasured: str | None = Field(None, description="Why there is no score: logits_not_finite, truncated, ...")
+
+    @model_validator(mode="after")
+    def _scored_or_explained(self) -> Self:
+        if (self.score is None) != (self.unmeasured is not None):
+            raise ValueError(f"expected a score or a reason, found {self.score!r} and {self.unmeasured!r}")
+        return self
+
+    @property
+    def key(self) -> tuple[str, str, str, str, int]:
+        """What no two records of a report share."""
+        return self.suite, self.slice, self.id, self.mode, self.sample
 
 
-class Document(BaseModel):
-    """How well the model predicts one validation document."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["document"] = "document"
-    source: str
-    id: str
-    tokens: int
-    bytes: int
-    bits: float | None = Field(description="-log2 of the text's probability; None when `unmeasured` says why.")
-    unmeasured: str | None = None
-
-
-Item = Answer | Document
-_ITEM: TypeAdapter[Item] = TypeAdapter(Annotated[Item, Field(discriminator="kind")])
-
-# Metrics of a contract suite: which mode, which grade. DPO shows in sampled answers, deployment is mostly greedy.
-CONTRACT_METRICS: dict[str, tuple[Mode, Literal["correct", "terse", "exact", "stopped"]]] = {
-    "greedy_correct": ("greedy", "correct"),
-    "greedy_stopped": ("greedy", "stopped"),
-    "sampled_correct": ("sampled", "correct"),
-    "sampled_terse": ("sampled", "terse"),
-    "sampled_exact": ("sampled", "exact"),
-}
+TEXT, REAL = pyarrow.string(), pyarrow.float64()
+SCHEMA = pyarrow.schema(
+    [
+        pyarrow.field("kind", TEXT, nullable=False),
+        pyarrow.field("suite", TEXT, nullable=False),
+        pyarrow.field("id", TEXT, nullable=False),
+        pyarrow.field("slice", TEXT, nullable=False),
+        pyarrow.field("cluster", TEXT, nullable=False),
+        pyarrow.field("mode", TEXT, nullable=False),
+        pyarrow.field("sample", pyarrow.int32(), nullable=False),
+        pyarrow.field("prompt_digest", TEXT, nullable=False),
+        pyarrow.field("answer", TEXT),
+        pyarrow.field("score", REAL),
+        pyarrow.field("grades", pyarrow.map_(TEXT, REAL), nullable=False),
+        pyarrow.field("log_probability", REAL),
+        pyarrow.field("tokens", pyarrow.int64(), nullable=False),
+        pyarrow.field("bytes", pyarrow.int64()),
+        pyarrow.field("unmeasured", TEXT),
+    ]
+)
 
 
 def write_items(folder: Path, items: Iterable[Item]) -> int:
-    """Write the records one a line and return how many; the same records give the same bytes."""
-    written = 0
-    with (folder / ITEMS).open("wb") as file:
-        for item in items:
-            file.write(item.model_dump_json().encode() + b"\n")
-            written += 1
-    return written
+    """Write the records in their order and return how many; the same records give the same bytes."""
+    rows = [_as_row(item) for item in items]
+    table = pyarrow.Table.from_pylist(rows, schema=SCHEMA)
+    parquet.write_table(table, folder / ITEMS, compression="zstd", write_statistics=False)
+    return len(rows)
 
 
 def read_items(folder: Path) -> Iterator[Item]:
-    """The records of a report."""
-    with (folder / ITEMS).open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield _ITEM.validate_json(line)
-            except ValidationError as error:
-                raise DamagedArtifact(
-                    f"{folder / ITEMS}:{number}: expected an item record, found: {error}. Evaluate again."
-                ) from error
+    """The records of a report, in the order they were written."""
+    path = folder / ITEMS
+    try:
+        rows = parquet.read_table(path, schema=SCHEMA).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DamagedArtifact(f"{path}: expected item records in Parquet, found: {error}. Evaluate again.") from error
+    for number, row in enumerate(rows):
+        try:
+            yield Item.model_validate({**row, "grades": dict(row["grades"])})
+        except (ValidationError, TypeError) as error:
+            raise DamagedArtifact(
+                f"{path}, row {number}: expected an item record, found: {error}. Evaluate again."
+            ) from error
 
 
-def measured(items: Iterable[Item]) -> dict[str, Evidence]:
-    """The evidence behind every metric. An item that occurs twice is refused: it would count twice."""
-    answers: dict[str, dict[str, bool | None]] = {}
-    documents: dict[str, dict[str, tuple[float, int] | None]] = {}
-    for item in items:
-        match item:
-            case Answer():
-                for name, (mode, aspect) in CONTRACT_METRICS.items():
-                    if mode == item.mode:
-                        _add(answers.setdefault(f"{item.suite}.{name}", {}), item.id, getattr(item, aspect))
-            case Document():
-                value = None if item.bits is None else (item.bits, item.bytes)
-                _add(documents.setdefault(BITS, {}), f"{item.source}/{item.id}", value)
-                _add(documents.setdefault(f"{BITS}.{item.source}", {}), item.id, value)
-    shares: dict[str, Evidence] = {name: Share(values) for name, values in answers.items()}
-    return shares | {name: Rate(values) for name, values in sorted(documents.items())}
-
-
-def scores(evidence: Mapping[str, Evidence], *, confidence: float) -> dict[str, Score]:
-    """Every metric with its two-sided interval."""
-    return {name: _score(found, confidence) for name, found in evidence.items()}
-
-
-def _score(found: Evidence, confidence: float) -> Score:
-    interval = None if found.fault else found.interval((1 - confidence) / 2)
-    return Score(
-        mean=_rounded(found.value),
-        low=_rounded(interval.low) if interval else None,
-        high=_rounded(interval.high) if interval else None,
-        items=found.items,
-        unmeasured=found.unmeasured,
-        higher_is_better=found.higher_is_better,
-    )
-
-
-def _add(values: dict[str, Any], name: str, value: Any) -> None:
-    if name in values:
-        raise DamagedArtifact(f"expected one record an item, found {name!r} twice. Evaluate again.")
-    values[name] = value
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+def _as_row(item: Item) -> dict[str, Any]:
+    return {**item.model_dump(), "grades": list(item.grades.items())}

@@ -1,15 +1,14 @@
-"""Bits a model needs for a text: documents behind <|bos|>, cut in windows of max_seq_len, summed by document.
+"""How probable a model finds a text: documents behind <|bos|>, cut in windows of max_seq_len, summed by document.
 
 # B windows, T tokens, V vocabulary
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn import functional
+
+from lifecycle.evaluation.llama import target_scores
 
 # Logits of one forward pass: 256 MB in fp32.
 MAX_LOGITS = 2**26
@@ -37,37 +36,28 @@ def windows(document: int, ids: Sequence[int], *, max_seq_len: int, context_toke
         scored_to = end + 1
 
 
-def document_bits(
-    model: Any,
-    documents: Sequence[Sequence[int]],
-    *,
-    max_seq_len: int,
-    context_tokens: int,
-    batch: int,
-    pool: Executor,
-) -> Iterator[dict[int, float]]:
-    """Bits added to each document, batch by batch. NaN or inf in a token makes its document's sum so: it stays seen."""
+def batches_of(
+    model: Any, documents: Sequence[Sequence[int]], *, max_seq_len: int, context_tokens: int, batch: int
+) -> list[list[Window]]:
+    """The windows of these documents in batches, the longest first: what does not fit in memory fails at once."""
     cut = [
         window
         for document, ids in enumerate(documents)
         for window in windows(document, ids, max_seq_len=max_seq_len, context_tokens=context_tokens)
     ]
-    cut.sort(key=lambda window: -len(window.inputs))  # the longest first: what does not fit in memory fails at once
+    cut.sort(key=lambda window: -len(window.inputs))
     rows = max(1, min(batch, MAX_LOGITS // (max_seq_len * model.config.vocab_size)))
-    return pool.map(lambda some: _bits(model, some), [cut[start : start + rows] for start in range(0, len(cut), rows)])
+    return [cut[start : start + rows] for start in range(0, len(cut), rows)]
 
 
 @torch.inference_mode()
-def _bits(model: Any, batch: Sequence[Window]) -> dict[int, float]:
+def log_probabilities(model: Any, batch: Sequence[Window]) -> list[float]:
+    """ln p of each window's targets. NaN or inf in a token makes its window's sum so: it stays seen."""
     width = max(len(window.inputs) for window in batch)
     # Padding on the right needs no mask: attention looks back only. -100 keeps it, and context, out of the sum.
     inputs = [[*window.inputs, *[0] * (width - len(window.inputs))] for window in batch]
     targets = [[-100] * w.context + list(w.targets[w.context :]) + [-100] * (width - len(w.targets)) for w in batch]
-    logits_BTV = model(input_ids=torch.tensor(inputs, device=model.device), use_cache=False).logits.float()
-    target_BT = torch.tensor(targets, device=model.device)
-    nats = functional.cross_entropy(logits_BTV.flatten(0, 1), target_BT.flatten(), reduction="none")
-    nats_B = nats.view_as(target_BT).double().sum(1)
-    added: dict[int, float] = {}
-    for window, total in zip(batch, nats_B.tolist(), strict=True):
-        added[window.document] = added.get(window.document, 0.0) + total / math.log(2)
-    return added
+    wanted_BT = torch.tensor(targets, device=model.device)
+    nats_BT, _ = target_scores(model, wanted_BT, input_ids=torch.tensor(inputs, device=model.device))
+    nats_B = nats_BT.double().sum(1)
+    return [-total for total in nats_B.tolist()]

@@ -107,7 +107,8 @@ def _run_data(run: Run) -> dict[str, Any]:
     decision = decision_of(run)
     stages = [{**stage.model_dump(), "number": number_of(stage), "facts": _facts(stage)} for stage in run.stages]
     seen = None if decision is None else decision.model_dump(mode="json")
-    return {**run.record.model_dump(), "state": run.state, "stages": stages, "decision": seen}
+    report = str(run.page) if run.page.exists() else None
+    return {**run.record.model_dump(), "state": run.state, "stages": stages, "decision": seen, "report": report}
 
 
 def number_of(stage: StageRecord) -> str:
@@ -146,7 +147,11 @@ def _short_recipe(recipe: str) -> str:
 def _where(store: Store, run: Run, prefect_url: str | None) -> RenderableType:
     shown = f" --store {store.root}"
     tracking = os.environ.get("MLFLOW_TRACKING_URI")
+    made = [("report", run.page.as_uri())] if run.page.exists() else []
+    if not made and any(stage.kind == "EvalReport" for stage in run.stages):
+        made = [("report", f"python -m lifecycle report{shown} {run.name}")]
     looks = [
+        *made,
         ("look again", f"python -m lifecycle show{shown} {run.name}"),
         ("every run", f"python -m lifecycle show{shown}"),
         ("curves", tracking or f"mlflow ui --backend-store-uri sqlite:///{store.root / 'mlflow.db'}"),

@@ -29,6 +29,7 @@ class CorpusConfig(StageConfig):
     """Which text, and what is dropped from it. A step set to None is switched off."""
 
     stage: ClassVar[str] = "corpus"
+    revision: ClassVar[int] = 2
     sources: tuple[Source, ...] = Field(min_length=1, description="Where text comes from, in order of preference.")
     max_bad_row_share: float = Field(
         0.01, ge=0, le=1, description="More unusable rows than this in a source, and it is refused as broken."

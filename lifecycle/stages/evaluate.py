@@ -1,20 +1,27 @@
-"""A checkpoint's scores on what was held out: contract items answered twice each, and bits per byte of every source."""
+"""A checkpoint's scores on what was held out: every suite's items, and bits per byte of every source."""
 
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from lifecycle import contracts
-from lifecycle.artifacts import Checkpoint, Corpus, EvalReport, Suites
+from lifecycle.artifacts import Checkpoint, Contamination, Corpus, EvalReport, Suites
 from lifecycle.chat.protocol import load_tokenizer, protocol_of
-from lifecycle.chat.render import render
-from lifecycle.data.jsonl import load_rows
+from lifecycle.data.decontaminate import NgramRule
+from lifecycle.data.jsonl import Row, load_rows
+from lifecycle.data.order import hash64
 from lifecycle.errors import ContractError
-from lifecycle.evaluation.items import measured, read_items, scores
+from lifecycle.evaluation.contamination import contamination_of
+from lifecycle.evaluation.encode import Encoder
+from lifecycle.evaluation.items import read_items
+from lifecycle.evaluation.kinds import AnySuite, sealed_suite
+from lifecycle.evaluation.metrics import measured, scores
 from lifecycle.launch import Job, run_worker
 from lifecycle.sealing import SCRATCH_FOLDER, StageConfig, how_it_ran
 
@@ -25,9 +32,13 @@ class EvaluateConfig(StageConfig):
     """How a checkpoint is measured. Two reports can be compared when these settings, suites and texts are equal."""
 
     stage: ClassVar[str] = "evaluate"
+    revision: ClassVar[int] = 2
     max_new_tokens: int = Field(32, ge=1, description="Longest answer; one that does not stop within it is cut.")
     sampled_temperature: float = Field(1.0, gt=0, description="Of the sampled answer; 1 samples what was learned.")
     seed: int = Field(0, description="Names the random numbers of the sampled answers.")
+    items_per_suite: PositiveInt | dict[str, PositiveInt] | None = Field(
+        None, description="Items of each suite and documents of each source, in an order drawn by the seed; or by name."
+    )
     validation_documents_per_source: int | None = Field(
         None, ge=2, description="At most so many are scored, chosen by hash; None scores all."
     )
@@ -36,12 +47,22 @@ class EvaluateConfig(StageConfig):
     )
     precision: Literal["fp32", "bf16"] = "fp32"
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the two-sided intervals in the report.")
+    contamination: NgramRule = Field(
+        NgramRule(ngram_words=8), description="What counts as an item found in the training text. It removes nothing."
+    )
     batch_items: int = how_it_ran(64, ge=1, description="Prompts or text windows at once.")
     threads: int | None = how_it_ran(None, ge=1, description="Batches at a time on CPUs; None: one a core.")
+    ranks: int | None = how_it_ran(None, ge=1, description="Processes, each with its own GPU; None: one process.")
+
+    def items_of(self, suite: str) -> int | None:
+        """How many of a suite's items are scored; None: all."""
+        return self.items_per_suite.get(suite) if isinstance(self.items_per_suite, dict) else self.items_per_suite
 
     def scoring(self) -> dict[str, Any]:
-        """The settings that move scores, as opposed to how they are shown."""
-        return self.model_dump(mode="json", exclude={"confidence", "batch_items", "threads"})
+        """The settings that move an item's score, as opposed to which items there are and how they are shown."""
+        shown = {"confidence", "contamination", "batch_items", "threads", "ranks"}
+        which = {"items_per_suite", "validation_documents_per_source"}
+        return self.model_dump(mode="json", exclude=shown | which)
 
 
 class EvaluateJob(Job):
@@ -49,11 +70,13 @@ class EvaluateJob(Job):
 
     config: EvaluateConfig
     model: Path
-    suites: dict[str, Path]
+    suites: tuple[AnySuite, ...]
     train_file: Path
     validation_file: Path
     max_seq_len: int
     threads: int
+    earlier: Path | None = None
+    """A report on the same checkpoint whose records are taken over."""
 
 
 class Evaluated(BaseModel):
@@ -61,39 +84,89 @@ class Evaluated(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     items: int
+    copied_items: int = 0
     baselines: dict[str, float]
 
 
 def evaluate(
-    config: EvaluateConfig, checkpoint: Checkpoint, suites: Suites, corpus: Corpus, *, out_dir: Path
+    config: EvaluateConfig,
+    checkpoint: Checkpoint,
+    suites: Suites,
+    corpus: Corpus,
+    earlier: EvalReport | None = None,
+    *,
+    out_dir: Path,
 ) -> EvalReport:
-    """Answer every contract item, score every validation document, and keep the record of each."""
+    """Ask every suite's items, score every validation document, and keep the record of each.
+
+    What `earlier`, a report on fewer items of the same checkpoint, has scored in the same way is copied.
+    """
     contracts.holds_items(suites)
     contracts.has_documents(corpus)
     contracts.decontaminated(corpus, suites)
     _speaks_as_recorded(checkpoint)
-    _answers_fit(config, checkpoint, suites)
+    _fits(config, checkpoint, suites)
+    scoring = _scoring_digest(config, suites, corpus)
+    if earlier is not None:
+        _can_be_copied(earlier, checkpoint, scoring)
     job = EvaluateJob(
         out_dir=out_dir,
         scratch_dir=out_dir / SCRATCH_FOLDER,
         config=config,
         model=checkpoint.path,
-        suites={name: suites.file_of(name) for name in sorted(suites.items)},
+        suites=tuple(sealed_suite(suites, name) for name in sorted(suites.items)),
         train_file=corpus.train_file,
         validation_file=corpus.validation_file,
         max_seq_len=checkpoint.max_seq_len,
         threads=config.threads or os.cpu_count() or 1,
+        earlier=None if earlier is None else earlier.path,
     )
-    result = run_worker(WORKER, job, Evaluated, threads=1)
-    majority = {f"{name}.majority_answer": share for name, share in sorted(suites.majority_answer_share.items())}
+    # In a thread: it counts n-grams while the worker imports torch, and costs nobody's time.
+    with ThreadPoolExecutor(1) as aside:
+        contamination = aside.submit(_contamination, config, suites, corpus)
+        result = run_worker(WORKER, job, Evaluated, ranks=config.ranks, threads=1)
     return EvalReport(
         path=out_dir,
         checkpoint_digest=checkpoint.digest,
         protocol_digest=checkpoint.protocol_digest,
-        suites_digest=_what_was_asked(config, suites, corpus),
+        suites_digest=_items_digest(config, scoring, suites, corpus),
+        scoring_digest=scoring,
         scores=scores(measured(read_items(out_dir)), confidence=config.confidence),
-        baselines=majority | result.baselines,
-    ).seal(config, checkpoint, suites, corpus)
+        baselines=suites.baselines | result.baselines,
+        contamination=contamination.result(),
+        copied_items=result.copied_items,
+    ).seal(config, checkpoint, suites, corpus, *([] if earlier is None else [earlier]))
+
+
+def chosen(config: EvaluateConfig, suite: str, rows: Sequence[Row]) -> list[Row]:
+    """The rows of a suite that are scored, in their own order: with more `items_per_suite`, these and others."""
+    return _smallest(rows, config.items_of(suite), ("evaluate", config.seed, suite))
+
+
+def chosen_documents(config: EvaluateConfig, rows: Sequence[Row]) -> list[Row]:
+    """The documents that are scored, in their own order; each source counts as a suite."""
+    by_source: dict[str, list[Row]] = {}
+    for row in rows:
+        by_source.setdefault(row["source"], []).append(row)
+    kept = {
+        (row["source"], row["id"])
+        for source, own in by_source.items()
+        for row in _smallest(own, _fewest(config, source), ("evaluate", config.seed, source))
+    }
+    return [row for row in rows if (row["source"], row["id"]) in kept]
+
+
+def _fewest(config: EvaluateConfig, source: str) -> int | None:
+    caps = [cap for cap in (config.validation_documents_per_source, config.items_of(source)) if cap is not None]
+    return min(caps, default=None)
+
+
+def _smallest(rows: Sequence[Row], most: int | None, key: tuple[str | int, ...]) -> list[Row]:
+    """The `most` rows with the smallest hashes of their clusters or ids, in their own order: clusters stay together."""
+    if most is None or most >= len(rows):
+        return list(rows)
+    order = sorted(range(len(rows)), key=lambda n: (hash64(*key, rows[n].get("cluster") or rows[n]["id"]), n))
+    return [rows[index] for index in sorted(order[:most])]
 
 
 def _speaks_as_recorded(checkpoint: Checkpoint) -> None:
@@ -106,18 +179,23 @@ def _speaks_as_recorded(checkpoint: Checkpoint) -> None:
         )
 
 
-def _answers_fit(config: EvaluateConfig, checkpoint: Checkpoint, suites: Suites) -> None:
+def _fits(config: EvaluateConfig, checkpoint: Checkpoint, suites: Suites) -> None:
     """There is room for the longest answer after the longest prompt: a cut prompt would be another question."""
-    tokenizer = load_tokenizer(checkpoint.path)
-    for suite in sorted(suites.items):
-        for row in load_rows(suites.file_of(suite)):
-            prompt = len(render(tokenizer, row["messages"], generation_prompt=True).ids)
-            if prompt + config.max_new_tokens > checkpoint.max_seq_len:
-                raise ContractError(
-                    f"expected prompt and answer within max_seq_len {checkpoint.max_seq_len}, found item {row['id']!r} "
-                    f"of {suite} with {prompt} tokens and evaluate.max_new_tokens={config.max_new_tokens}. Lower "
-                    "evaluate.max_new_tokens, or raise shards.max_seq_len."
-                )
+    encoder = Encoder(load_tokenizer(checkpoint.path), protocol_of(checkpoint.path))
+    for name in sorted(suites.items):
+        suite = sealed_suite(suites, name)
+        if suite.too_long == "unmeasured":
+            continue
+        for row in load_rows(suites.file_of(name)):
+            for ask in suite.asks(row):
+                tokens = encoder.tokens(ask, max_new_tokens=config.max_new_tokens)
+                if tokens > checkpoint.max_seq_len:
+                    raise ContractError(
+                        f"expected prompt and answer within max_seq_len {checkpoint.max_seq_len}, found item "
+                        f"{row['id']!r} of {name} with {tokens} tokens, evaluate.max_new_tokens="
+                        f"{config.max_new_tokens} among them. Lower evaluate.max_new_tokens, raise "
+                        'shards.max_seq_len, or set the suite\'s too_long="unmeasured".'
+                    )
     if config.context_tokens >= checkpoint.max_seq_len:
         raise ContractError(
             f"expected evaluate.context_tokens below max_seq_len {checkpoint.max_seq_len}, found "
@@ -125,8 +203,23 @@ def _answers_fit(config: EvaluateConfig, checkpoint: Checkpoint, suites: Suites)
         )
 
 
-def _what_was_asked(config: EvaluateConfig, suites: Suites, corpus: Corpus) -> str:
-    """Equal for two reports exactly when the same items were scored in the same way."""
+def _can_be_copied(earlier: EvalReport, checkpoint: Checkpoint, scoring: str) -> None:
+    """The earlier report is on this checkpoint and asked in the same way."""
+    contracts.report_on(earlier, checkpoint.digest)
+    if earlier.scoring_digest != scoring:
+        raise ContractError(
+            f"expected an earlier report that scored as this one does ({scoring[:12]}), found "
+            f"{earlier.scoring_digest[:12] or 'none'}: its suites, texts or settings differ. Evaluate without it."
+        )
+
+
+def _contamination(config: EvaluateConfig, suites: Suites, corpus: Corpus) -> dict[str, Contamination]:
+    rows = {name: list(load_rows(suites.file_of(name))) for name in sorted(suites.items)}
+    return contamination_of(rows, list(load_rows(corpus.train_file)), config.contamination)
+
+
+def _scoring_digest(config: EvaluateConfig, suites: Suites, corpus: Corpus) -> str:
+    """Equal for two reports exactly when an item that is in both was asked and graded in the same way."""
     asked = {
         "suites": suites.digest,
         "validation": corpus.manifest.files[corpus.validation_file.name].sha256,
@@ -134,3 +227,14 @@ def _what_was_asked(config: EvaluateConfig, suites: Suites, corpus: Corpus) -> s
         "revision": config.revision,
     }
     return sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _items_digest(config: EvaluateConfig, scoring: str, suites: Suites, corpus: Corpus) -> str:
+    """Equal for two reports exactly when the same items were scored in the same way."""
+    documents = chosen_documents(config, list(load_rows(corpus.validation_file)))
+    taken = {
+        "scoring": scoring,
+        "items": {suite: min(config.items_of(suite) or items, items) for suite, items in sorted(suites.items.items())},
+        "documents": [[row["source"], row["id"]] for row in documents],
+    }
+    return sha256(orjson.dumps(taken, option=orjson.OPT_SORT_KEYS)).hexdigest()

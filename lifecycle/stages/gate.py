@@ -1,28 +1,40 @@
 """Whether exactly this checkpoint may go live, with the reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from lifecycle import contracts
-from lifecycle.artifacts import Check, EvalReport, GateDecision
-from lifecycle.evaluation.items import measured, read_items
-from lifecycle.evaluation.rules import Ceiling, Floor, Guard, check_rules
+from lifecycle.artifacts import EvalReport, GateDecision
+from lifecycle.errors import ContractError
+from lifecycle.evaluation.items import read_items
+from lifecycle.evaluation.looks import suite_of
+from lifecycle.evaluation.metrics import measured
+from lifecycle.evaluation.rules import AnyRule, Ceiling, Floor, Guard, Target, compares
+from lifecycle.evaluation.verdicts import check_rules, verdict
 from lifecycle.pages.render import decision_page
-from lifecycle.sealing import StageConfig
+from lifecycle.sealing import StageConfig, canonical
 
-__all__ = ["Ceiling", "Floor", "GateConfig", "Guard", "decide_gate", "verdict"]
+__all__ = ["Ceiling", "Floor", "GateConfig", "Guard", "Target", "decide_gate", "verdict"]
 
 
 class GateConfig(StageConfig):
-    """What a checkpoint must have shown to go live. Floors and ceilings always count, guards once something is live."""
+    """What a checkpoint must have shown to go live. Floors and ceilings always count, guards and targets once something
+    is live."""
 
     stage: ClassVar[str] = "gate"
-    rules: tuple[Annotated[Floor | Ceiling | Guard, Field(discriminator="kind")], ...] = Field(min_length=1)
+    revision: ClassVar[int] = 2
+    rules: tuple[AnyRule, ...] = Field(min_length=1)
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="Of the whole decision: of a promotion, and of all claims of harm together."
+    )
+    looks: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="How often it may look on the way to the planned items; from 2 on it asks for more.",
     )
 
     @model_validator(mode="after")
@@ -30,24 +42,52 @@ class GateConfig(StageConfig):
         names = [(rule.kind, rule.metric) for rule in self.rules]
         if len(set(names)) < len(names):
             raise ValueError(f"expected one rule of a kind for a metric, found {names}. Remove the looser one.")
-        if all(isinstance(rule, Guard) for rule in self.rules):
-            raise ValueError("expected a floor or a ceiling, found guards alone: a first release would pass unasked.")
+        if not any(rule.required and not compares(rule) for rule in self.rules):
+            raise ValueError(
+                "expected a required floor or ceiling, found guards alone: a first release would pass unasked."
+            )
+        unplanned = sorted({rule.metric for rule in self.rules if rule.items is None})
+        if self.looks > 1 and unplanned:
+            raise ValueError(
+                f"expected `items`, the planned number, on every rule where looks is {self.looks}, found none on "
+                f"{', '.join(unplanned)}. `python -m lifecycle plan gate` proposes them."
+            )
+        by_suite: dict[str, set[int | None]] = {}
+        for rule in self.rules:
+            by_suite.setdefault(suite_of(rule.metric), set()).add(rule.items)
+        torn = sorted(suite for suite, items in by_suite.items() if len(items) > 1)
+        if self.looks > 1 and torn:
+            raise ValueError(
+                f"expected one number of planned items a suite, found several for {', '.join(torn)}: its rules are "
+                "looked at together. Give them the largest."
+            )
         return self
 
 
 def decide_gate(
-    config: GateConfig, report: EvalReport, live: EvalReport | None = None, *, out_dir: Path
+    config: GateConfig, report: EvalReport, *before: EvalReport | GateDecision, out_dir: Path
 ) -> GateDecision:
-    """PROMOTE if every rule is shown to hold, BLOCK if one is shown to be broken, else INCONCLUSIVE."""
+    """PROMOTE if every required rule is shown to hold, BLOCK if one is shown to be broken, else INCONCLUSIVE.
+
+    `before` is the live model's report, where something is live, and the decision of the look before, where one was.
+    """
     # What was sealed, every byte checked, not what we were told.
-    report, live = EvalReport.load(report.path), None if live is None else EvalReport.load(live.path)
+    report = EvalReport.load(report.path)
+    live = next((EvalReport.load(given.path) for given in before if isinstance(given, EvalReport)), None)
+    earlier = next((GateDecision.load(given.path) for given in before if isinstance(given, GateDecision)), None)
     if live is not None:
         contracts.comparable(report, live)
+    if earlier is not None:
+        _look_before(earlier, config, report, live)
+    found = measured(read_items(report.path))
     checks = check_rules(
         config.rules,
-        measured(read_items(report.path)),
+        found,
         None if live is None else measured(read_items(live.path)),
         alpha=1 - config.confidence,
+        looks=config.looks,
+        earlier=() if earlier is None else earlier.checks,
+        partial=_in_part(report, found),
         same_model=live is not None and live.checkpoint_digest == report.checkpoint_digest,
     )
     decision = GateDecision(
@@ -59,12 +99,23 @@ def decide_gate(
         checks=checks,
     )
     (out_dir / "decision.md").write_text(decision_page(decision), encoding="utf-8")
-    return decision.seal(config, report, *([] if live is None else [live]))
+    return decision.seal(config, report, *before)
 
 
-def verdict(checks: Sequence[Check]) -> Literal["PROMOTE", "BLOCK", "INCONCLUSIVE"]:
-    """Nothing checked, nothing promoted."""
-    verdicts = {check.verdict for check in checks}
-    if "FAIL" in verdicts:
-        return "BLOCK"
-    return "PROMOTE" if verdicts == {"PASS"} else "INCONCLUSIVE"
+def _in_part(report: EvalReport, metrics: Collection[str]) -> list[str]:
+    """The metrics of which only some items were evaluated."""
+    limit = report.manifest.config.get("items_per_suite")
+    if limit is None:
+        return []
+    return [metric for metric in metrics if not isinstance(limit, dict) or suite_of(metric) in limit]
+
+
+def _look_before(earlier: GateDecision, config: GateConfig, report: EvalReport, live: EvalReport | None) -> None:
+    """It decided the same question by the same rules, and left it open."""
+    asked = (report.checkpoint_digest, None if live is None else live.checkpoint_digest)
+    same_rules = earlier.manifest.config == canonical(config, names=True)
+    if (earlier.checkpoint_digest, earlier.against) != asked or not same_rules or earlier.verdict != "INCONCLUSIVE":
+        raise ContractError(
+            f"expected the look before to be INCONCLUSIVE on checkpoint {asked[0][:12]} by these rules, found "
+            f"{earlier.verdict} on {earlier.checkpoint_digest[:12]}. Gate again from the first look."
+        )

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -33,7 +34,13 @@ class House:
         self.store = store
 
     def __call__(self, flow: str, *arguments: str, **environment: str) -> Ended:
-        command = {"flow": flow, "arguments": [*arguments, "--store", str(self.store)], "environment": environment}
+        # All houses share one registry, and each has a champion of its own there.
+        model = [] if flow == "ablate" else ["--set", f"model_name={re.sub('[^A-Za-z0-9]+', '-', self.store.name)}"]
+        command = {
+            "flow": flow,
+            "arguments": [*arguments, *model, "--store", str(self.store)],
+            "environment": environment,
+        }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(command) + "\n")

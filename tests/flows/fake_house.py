@@ -49,6 +49,8 @@ class FakeConfig(StageConfig):
 class FakeGateConfig(FakeConfig):
     floor: float = 0.5
     inconclusive: bool = False
+    confidence: float = 0.95
+    looks: int = 1
 
 
 def at_work(config: FakeConfig, out_dir: Path) -> None:
@@ -76,6 +78,10 @@ def at_work(config: FakeConfig, out_dir: Path) -> None:
 def stage(kind: type[Artifact], make_facts: Callable[..., dict[str, Any]]) -> Callable[..., Artifact]:
     def run(config: FakeConfig, *inputs: Artifact, out_dir: Path) -> Artifact:
         at_work(config, out_dir)
+        if kind is Release:  # what users load is the candidate, file for file
+            (out_dir / "model").mkdir()
+            for name in inputs[0].manifest.files:
+                (out_dir / "model" / name).write_bytes((inputs[0].path / name).read_bytes())
         return kind(path=out_dir, **make_facts(config, *inputs)).seal(config, *inputs)
 
     run.__annotations__["return"] = kind
@@ -134,7 +140,7 @@ def release_facts(
 
 
 SOURCE = SourceCount(licence="CC0", read=10, kept=9, kept_bytes=9000)
-SUITES = {"items": {"contract": 9}, "majority_answer_share": {"contract": 0.4}}
+SUITES = {"items": {"contract": 9}, "baselines": {"contract": 0.4}}
 SHARDS = {"max_seq_len": 128, "vocab_size": 2048, "rows": 100, "validation_rows": 5, "tokens": 12800, "dtype": "uint16"}
 TOKENIZER = {"vocab_size": 2048, "bos_id": 0, "pad_id": 1, "stop_id": 2, "protocol_digest": "p"}
 CORPUS = {"train_documents": 9, "validation_documents": 1, "sources": {"a": SOURCE}}
@@ -154,7 +160,7 @@ STAGES: dict[str, tuple[str, str, Callable[..., Artifact]]] = {
     "suites": (
         "SuitesConfig",
         "collect_suites",
-        stage(Suites, always({"items": {"c": 9}, "majority_answer_share": {}})),
+        stage(Suites, always({"items": {"c": 9}, "baselines": {}})),
     ),
     "corpus": ("CorpusConfig", "build_corpus", stage(Corpus, cleaned_of(CORPUS))),
     "tokenizer": ("TokenizerConfig", "train_tokenizer", stage(Tokenizer, always(TOKENIZER))),
@@ -226,7 +232,8 @@ def obey() -> None:
         command = json.loads(line)
         text = io.StringIO()
         with setting(command["environment"]), contextlib.redirect_stderr(text), contextlib.redirect_stdout(text):
-            code = cli.main(command["flow"], ["--recipe", RECIPE, *command["arguments"]])
+            recipe = [] if command["flow"] in cli.OF_RUNS else ["--recipe", RECIPE]
+            code = cli.main(command["flow"], [*recipe, *command["arguments"]])
         print(json.dumps({"code": code, "text": text.getvalue()}), file=answers, flush=True)
 
 

@@ -1,5 +1,8 @@
 """The chain on stages that take no time: reuse, the gate's word, failures, and what is on record afterwards."""
 
+import contextlib
+import sqlite3
+
 import pytest
 
 from lifecycle.ledger import Ledger
@@ -29,6 +32,16 @@ def test_a_first_run_releases_and_its_last_screen_says_what_came_out_and_where_t
     assert last(champion).state == "RELEASED"
     for said in ("[5/12] pretrain", "RELEASED in", "gate: PROMOTE", "live: release", "python -m lifecycle show"):
         assert said in ended.text
+
+
+def test_the_evaluation_becomes_a_page_the_last_screen_names_and_a_table_in_the_ui(released):
+    store, ended = released
+    page = next(all_runs(Store(store))).page
+    assert page.as_uri() in ended.text
+    assert "1 of 1 rules is shown to hold" in page.read_text()
+    with contextlib.closing(sqlite3.connect(store / "prefect" / "prefect.db")) as database:
+        shown = database.execute("select data from artifact where key = 'evaluation-report'").fetchall()
+    assert sum(str(page) in data for (data,) in shown) == 1, "other houses share this server"
 
 
 def test_the_same_command_again_reuses_every_stage_and_changes_nothing(champion):

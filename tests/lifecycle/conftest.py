@@ -1,5 +1,6 @@
 """A model of 20,000 random weights that speaks our protocol, what to train it on, and reports about it."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from lifecycle.chat.protocol import SPECIAL_TOKENS, save_tokenizer
 from lifecycle.data.jsonl import write_rows
 from lifecycle.data.layout import BestFit, Concatenated, Packing, Segments
 from lifecycle.data.packing import INDEX, Cuts, Index, RowWriter
-from lifecycle.evaluation.items import Answer, Item, measured, scores, write_items
+from lifecycle.evaluation.items import Item, write_items
+from lifecycle.evaluation.kinds import next_token
+from lifecycle.evaluation.metrics import measured, scores
 from lifecycle.sealing import StageConfig
 
 TEXT = ["the record of a package", 'Return "section" from this record as JSON.', '{"section": "libs"}', "naïve 日本 🎉"]
@@ -180,32 +183,51 @@ def comparisons(tmp_path: Path) -> Comparisons:
     ).seal(MadeUp(name="c"))
 
 
+@pytest.fixture
+def user() -> Callable[..., list[dict[str, str]]]:
+    """A conversation of one question."""
+    return lambda text="Name a city.": [{"role": "user", "content": text}]
+
+
 MakeReport = Callable[..., EvalReport]
 
 
 def make_answer(
     number: int, *, mode: str = "greedy", correct: bool | None = True, terse: bool = True, stopped: bool = True
-) -> Answer:
+) -> Item:
     """The record of one contract item; correct=None is one that could not be measured."""
     known = correct is not None
-    return Answer(
+    grades = {"correct": correct, "terse": terse, "exact": correct and terse, "stopped": stopped}
+    return Item(
+        kind="contract",
         suite="contract",
         id=f"item-{number}",
         mode=mode,
         prompt_digest="0",
         answer="{}",
-        correct=correct,
-        terse=terse if known else None,
-        exact=(correct and terse) if known else None,
-        stopped=stopped if known else None,
+        score=float(correct) if known else None,
+        grades={name: float(grade) if known else None for name, grade in grades.items()},
         tokens=3,
-        bits=1.0 if known else None,
+        log_probability=-1.0 if known else None,
         unmeasured=None if known else "logits_not_finite",
     )
 
 
+def make_document(number: int, bits: float | None, source: str = "sea", *, bytes: int = 100) -> Item:
+    """The record of one validation document; bits=None is one that could not be measured."""
+    log_probability = None if bits is None else -bits * math.log(2)
+    return next_token.record(
+        source=source, id=f"d{number}", prompt_digest="0", tokens=9, bytes=bytes, log_probability=log_probability
+    )
+
+
 @pytest.fixture
-def answer() -> Callable[..., Answer]:
+def document() -> Callable[..., Item]:
+    return make_document
+
+
+@pytest.fixture
+def answer() -> Callable[..., Item]:
     return make_answer
 
 
@@ -242,7 +264,7 @@ def held_out(tmp_path: Path) -> tuple[Suites, Corpus]:
         for n in range(12)
     ]
     write_rows(suites_dir / "contract.jsonl", items)
-    suites = Suites(path=suites_dir, items={"contract": 12}, majority_answer_share={"contract": 0.333333})
+    suites = Suites(path=suites_dir, items={"contract": 12}, baselines={"contract.majority_answer": 0.333333})
     suites = suites.seal(MadeUp(name="suites"))
     words = ["record", "package", "section", "of", "the", "naïve", "as", "JSON"]
     texts = [" ".join(words[(n * k) % 8] for k in range(10 + 5 * n)) for n in range(26)]

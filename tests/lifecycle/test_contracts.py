@@ -20,7 +20,7 @@ def sealed(path: Path, kind: type[Artifact], *inputs: Artifact, **facts) -> Arti
 
 
 def suites(path: Path, share: float = 0.5) -> Suites:
-    return sealed(path, Suites, items={"contract": 2}, majority_answer_share={"contract": share})
+    return sealed(path, Suites, items={"contract": 2}, baselines={"contract": share})
 
 
 def corpus(path: Path, suites_digest: str) -> Corpus:

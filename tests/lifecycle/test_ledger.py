@@ -1,240 +1,323 @@
-"""P4: what is live always has a passing decision for exactly its digest, and history cannot be rewritten unseen."""
+"""P4: what is live always has a passing decision for exactly its digest, and moves only as it was expected to."""
 
-import json
 import multiprocessing
+import shutil
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from releases import make_release, reseal, store_in_memory
 
-from lifecycle.artifacts import Check, GateDecision, Release
-from lifecycle.errors import PromotionBlocked, PromotionConflict, StoreError
+from lifecycle import ledger as ledger_module
+from lifecycle.artifacts import Checkpoint, EvalReport, GateDecision, Release
+from lifecycle.errors import DamagedArtifact, PromotionBlocked, PromotionConflict, ReleaseWithdrawn
 from lifecycle.ledger import Ledger
-from lifecycle.sealing import StageConfig
 from lifecycle.store import Store
-
-
-class Made(StageConfig):
-    stage = "made"
-    name: str
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    return Ledger(Store(tmp_path / "store"))
+    with store_in_memory(tmp_path) as store:
+        yield Ledger(store)
 
 
 @pytest.fixture
-def make(tmp_path):
-    """A release of a checkpoint, and the decision it stands on."""
+def make(ledger):
+    """A release of a checkpoint, and in the store all it stands on."""
 
-    def make(checkpoint, *, against=None, verdict="PROMOTE", card=""):
-        folder = tmp_path / f"{checkpoint}-{against}-{verdict}-{card}"
-        check = Check(metric="m", rule="floor", verdict="PASS", reason="", candidate=1.0)
-        for part in ("decision", "release"):
-            (folder / part).mkdir(parents=True)
-        decision = GateDecision(
-            path=folder / "decision",
-            verdict=verdict,
-            checkpoint_digest=checkpoint,
-            report_digest=f"report of {checkpoint}",
-            against=against,
-            checks=[check],
-        ).seal(Made(name=checkpoint))
-        (folder / "release" / "card.md").write_text(card)
-        release = Release(
-            path=folder / "release",
-            checkpoint_digest=checkpoint,
-            decision_digest=decision.digest,
-            report_digest=decision.report_digest,
-            scores={},
-        ).seal(Made(name=checkpoint))
-        return release, decision
+    def make(name, **decided):
+        return make_release(ledger.store, name, **decided)
 
     return make
 
 
-def promote(ledger, made, expected=None, reason="test"):
-    return ledger.promote(*made, expected=expected, reason=reason)
+def promote(ledger, release, over=None, **how):
+    return ledger.promote(release, expected=over.digest if over else None, reason="test", **how)
+
+
+@pytest.fixture
+def three(ledger, make):
+    """a, b, c: promoted one over the other; c is live."""
+    a = make("a")
+    b = make("b", against=a)
+    c = make("c", against=b)
+    promote(ledger, a)
+    promote(ledger, b, over=a)
+    promote(ledger, c, over=b)
+    return a, b, c
 
 
 def test_nothing_is_live_at_first(ledger):
     assert ledger.live() is None
+    assert ledger.previous() is None
     assert ledger.opponent_of("a") is None
+    assert ledger.live_at(datetime.now(UTC)) is None
 
 
-def test_promotions_follow_each_other(ledger, make):
-    a, b = make("a"), make("b", against="a")
+def test_promotions_follow_each_other_and_name_all_they_stand_on(ledger, make):
+    a = make("a")
+    b = make("b", against=a)
     promote(ledger, a)
-    entry = promote(ledger, b, expected=a[0].digest)
-    assert (entry.seq, entry.release, entry.replaced, entry.action) == (1, b[0].digest, a[0].digest, "promote")
+    entry = promote(ledger, b, over=a)
+    assert (entry.seq, entry.release, entry.replaced, entry.action) == (1, b.digest, a.digest, "promote")
+    assert (entry.checkpoint, entry.report) == (b.checkpoint_digest, b.report_digest)
+    assert entry.decision == b.decision_digest
+    assert len(entry.policy) == 64
     assert ledger.live() == entry
-    assert [e.checkpoint for e in ledger.entries()] == ["a", "b"]
+    assert [e.checkpoint for e in ledger.entries()] == [a.checkpoint_digest, b.checkpoint_digest]
 
 
 def test_promoting_twice_changes_nothing(ledger, make):
     a = make("a")
     first = promote(ledger, a)
     assert promote(ledger, a) == first
-    assert promote(ledger, a, expected="whatever") == first
+    assert ledger.promote(a, expected="whatever", reason="again") == first
     assert len(ledger.entries()) == 1
 
 
 def test_a_stale_expectation_is_a_conflict(ledger, make):
-    promote(ledger, make("a"))
+    a = make("a")
+    promote(ledger, a)
     with pytest.raises(PromotionConflict, match="expected no release to be live, found"):
         promote(ledger, make("b"))
-    assert ledger.live().checkpoint == "a"
+    assert ledger.live().release == a.digest
 
 
 def test_a_decision_against_something_else_is_a_conflict(ledger, make):
     a = make("a")
     promote(ledger, a)
-    for against in (None, "x"):
-        with pytest.raises(PromotionConflict, match="expected a decision against what is live, a, found one against"):
-            promote(ledger, make("b", against=against), expected=a[0].digest)
+    for against in (None, make("x")):
+        with pytest.raises(PromotionConflict, match=r"expected a decision against what is live, .* found one against"):
+            promote(ledger, make("b", against=against), over=a)
 
 
 def test_a_decision_against_what_was_lost_is_a_conflict(ledger, make):
-    with pytest.raises(PromotionConflict, match="against what is live, no release, found one against a"):
-        promote(ledger, make("b", against="a"))
+    with pytest.raises(PromotionConflict, match="against what is live, no release, found one against"):
+        promote(ledger, make("b", against=make("a")))
 
 
 @pytest.mark.parametrize("verdict", ["BLOCK", "INCONCLUSIVE"])
 def test_a_blocked_decision_cannot_promote(ledger, make, verdict):
-    with pytest.raises(PromotionBlocked, match=f"expected a PROMOTE decision for checkpoint a, found {verdict} for a"):
+    with pytest.raises(PromotionBlocked, match=f"expected a PROMOTE decision for checkpoint .*, found {verdict} for"):
         promote(ledger, make("a", verdict=verdict))
     assert ledger.live() is None
 
 
-def test_the_decision_for_another_checkpoint_cannot_promote(ledger, make):
-    with pytest.raises(PromotionBlocked, match="found PROMOTE for b"):
-        ledger.promote(make("a")[0], make("b")[1], expected=None, reason="")
+def parts(ledger, release):
+    """Checkpoint, report and decision behind a release."""
+    return [ledger.store.find(d) for d in (release.checkpoint_digest, release.report_digest, release.decision_digest)]
 
 
-def test_another_decision_for_the_same_checkpoint_cannot_promote(ledger, make):
-    with pytest.raises(PromotionBlocked, match="to stand on decision"):
-        ledger.promote(make("a")[0], make("a", against="x")[1], expected=None, reason="")
-
-
-def test_a_torn_last_line_never_happened(ledger, make):
-    a, b = make("a"), make("b", against="a")
-    first = promote(ledger, a)
-    whole = ledger.file.read_bytes()
-    promote(ledger, b, expected=a[0].digest)
-    second = ledger.file.read_bytes()[len(whole) :]
-    for kept in (1, len(second) // 2, len(second) - 1):  # killed after so many bytes of the second line
-        ledger.file.write_bytes(whole + second[:kept])
-        assert ledger.live() == first
-    assert promote(ledger, b, expected=a[0].digest).seq == 1
-    assert len(ledger.entries()) == 2
-
-
-def edited(line: bytes, **changes) -> bytes:
-    return json.dumps(json.loads(line) | changes).encode()
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda lines: [edited(lines[0], checkpoint="x"), *lines[1:]],
-        lambda lines: [edited(lines[0], reason="of course"), *lines[1:]],
-        lambda lines: lines[1:],
-        lambda lines: [lines[0], lines[2]],
-        lambda lines: [lines[1], lines[0], lines[2]],
-        lambda lines: [*lines, lines[2]],
-    ],
-    ids=["another checkpoint", "another reason", "first gone", "middle gone", "swapped", "repeated"],
-)
-def test_edited_history_is_refused(ledger, make, edit):
-    a, b, c = make("a"), make("b", against="a"), make("c", against="b")
-    promote(ledger, a)
-    promote(ledger, b, expected=a[0].digest)
-    promote(ledger, c, expected=b[0].digest)
-    lines = ledger.file.read_bytes().splitlines()
-    ledger.file.write_bytes(b"".join(line + b"\n" for line in edit(lines)))
-    with pytest.raises(StoreError, match="the hash chain is broken"):
-        ledger.live()
-
-
-def test_a_line_that_is_no_entry_is_refused(ledger):
-    ledger.file.write_bytes(b"hello\n")
-    with pytest.raises(StoreError, match=r"ledger.jsonl:1: not a ledger entry"):
-        ledger.live()
-
-
-def test_a_ledger_that_cannot_be_read_is_not_an_empty_one(ledger):
-    ledger.file.mkdir()
-    with pytest.raises(StoreError, match="expected a readable ledger"):
-        ledger.live()
-
-
-def test_a_full_disk_promotes_nothing_and_says_so(ledger, make, monkeypatch):
-    def no_space(_):
-        raise OSError(28, "No space left on device")
-
+@pytest.mark.parametrize("part", [0, 1, 2], ids=["candidate", "report", "decision"])
+@pytest.mark.parametrize("damage", ["gone", "changed", "added"])
+def test_a_candidate_report_or_decision_that_changed_after_the_gate_is_refused(ledger, make, part, damage):
     a = make("a")
-    monkeypatch.setattr("lifecycle.ledger.os.fsync", no_space)
-    with pytest.raises(StoreError, match=r"expected to append to the ledger .* No space left on device"):
+    folder = parts(ledger, a)[part].path
+    if damage == "gone":
+        (folder / "manifest.json").unlink()
+    elif damage == "changed":
+        text = (folder / "manifest.json").read_text()
+        (folder / "manifest.json").write_text(
+            text.replace('"max_seq_len": 8', '"max_seq_len": 9').replace("0.9", "1.0")
+        )
+    else:
+        (folder / "more.json").write_text("{}")
+    with pytest.raises(DamagedArtifact):
         promote(ledger, a)
-    monkeypatch.undo()
-    assert promote(ledger, a).seq == 0  # whatever reached the disk, the same command ends in the same place
-    assert len(ledger.entries()) == 1
+    assert ledger.live() is None
 
 
-def test_rolling_back_and_again(ledger, make):
-    a, b = make("a"), make("b", against="a")
-    promote(ledger, a)
-    promote(ledger, b, expected=a[0].digest)
-    entry = ledger.rollback(a[0], expected=b[0].digest, reason="users complained")
-    assert (entry.action, entry.checkpoint, entry.replaced) == ("rollback", "a", b[0].digest)
-    assert ledger.rollback(a[0], expected=b[0].digest, reason="again") == entry
-    assert len(ledger.entries()) == 3
+def test_weights_that_changed_after_the_gate_are_refused_in_the_candidate_and_in_the_release(ledger, make):
+    for folder in ("checkpoint", "release"):
+        made = make(folder)
+        inside = made.model_dir if folder == "release" else parts(ledger, made)[0].path
+        weights = inside / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+        with pytest.raises(DamagedArtifact, match=r"model\.safetensors"):
+            promote(ledger, made)
+
+
+def test_a_report_of_another_checkpoint_put_into_the_place_of_the_real_one_is_refused(ledger, make):
+    a, b = make("a"), make("b", verdict="BLOCK")
+    checkpoint, report, decision = parts(ledger, b)
+    foreign = parts(ledger, a)[1]
+    forged = reseal(decision, report, verdict="PROMOTE", report_digest=foreign.digest)
+    release = reseal(b, checkpoint, forged, foreign, report_digest=foreign.digest, decision_digest=forged.digest)
+    with pytest.raises(PromotionBlocked, match=r"expected EvalReport .* to be about checkpoint"):
+        promote(ledger, release)
+
+
+def test_a_decision_that_was_not_made_from_this_report_is_refused(ledger, make):
+    a = make("a", verdict="BLOCK")
+    checkpoint, report, decision = parts(ledger, a)
+    forged = reseal(decision, checkpoint, verdict="PROMOTE")
+    release = reseal(a, checkpoint, forged, report, decision_digest=forged.digest)
+    with pytest.raises(PromotionBlocked, match=r"expected GateDecision .* to be made from EvalReport"):
+        promote(ledger, release)
+
+
+def test_a_release_with_other_weights_than_the_evaluated_ones_is_refused(ledger, make):
+    a = make("a")
+    (a.model_dir / "model.safetensors").write_bytes(b"better weights")
+    release = reseal(a, *parts(ledger, a))
+    with pytest.raises(
+        PromotionBlocked, match=r"expected model/model\.safetensors .* to be the evaluated checkpoint's"
+    ):
+        promote(ledger, release)
+
+
+def test_damage_elsewhere_in_the_store_is_in_nobodys_way(ledger, three, make):
+    a, b, c = three
+    for folder in (a.path, parts(ledger, a)[0].path):
+        (folder / "manifest.json").write_text("{")
+    assert ledger.rollback(b, expected=c.digest, reason="it must work in a bad hour").seq == 3
+
+
+def test_an_equal_artifact_beside_a_damaged_one_will_do(ledger, make):
+    """Code drift that changes no byte leaves two folders with one digest."""
+    a = make("a")
+    report = parts(ledger, a)[1]
+    shutil.copytree(report.path, report.path.with_name("zzz"))
+    (report.path / "more.txt").write_text("added")
+    assert promote(ledger, a).report == a.report_digest
+
+
+def test_rolling_back_and_again(ledger, three):
+    _, b, c = three
+    entry = ledger.rollback(b, expected=c.digest, reason="users complained")
+    assert (entry.action, entry.release, entry.replaced) == ("rollback", b.digest, c.digest)
+    assert ledger.rollback(b, expected=c.digest, reason="again") == entry
+    assert len(ledger.entries()) == 4
+
+
+def test_what_to_go_back_to_is_what_the_live_release_was_promoted_over_not_what_was_live_before(ledger, three):
+    a, b, c = three
+    assert ledger.previous().release == b.digest
+    ledger.rollback(b, expected=c.digest, reason="users complained")
+    assert ledger.previous().release == a.digest, "going back twice must not bring the bad one back"
+    ledger.rollback(a, expected=b.digest, reason="this one too")
+    assert ledger.previous() is None
 
 
 def test_a_release_that_was_never_live_cannot_be_rolled_back_to(ledger, make):
     a = make("a")
     promote(ledger, a)
     with pytest.raises(PromotionBlocked, match="was never live"):
-        ledger.rollback(make("b")[0], expected=a[0].digest, reason="")
+        ledger.rollback(make("b"), expected=a.digest, reason="")
 
 
-def test_a_rollback_that_comes_too_late_is_a_conflict(ledger, make):
-    a, b, c = make("a"), make("b", against="a"), make("c", against="b")
-    promote(ledger, a)
-    promote(ledger, b, expected=a[0].digest)
-    promote(ledger, c, expected=b[0].digest)
-    with pytest.raises(PromotionConflict):
-        ledger.rollback(a[0], expected=b[0].digest, reason="")
+def test_a_rollback_that_comes_too_late_is_a_conflict(ledger, three):
+    a, b, _ = three
+    with pytest.raises(PromotionConflict, match="somebody moved it meanwhile"):
+        ledger.rollback(a, expected=b.digest, reason="")
+
+
+@pytest.mark.parametrize("part", ["its weights", "its folder", "its decision", "its report", "its checkpoint"])
+def test_a_rollback_to_files_that_are_gone_or_changed_is_refused_and_the_champion_stays(ledger, three, part):
+    _, b, c = three
+    checkpoint, report, decision = parts(ledger, b)
+    victim = {
+        "its weights": b.model_dir / "model.safetensors",
+        "its folder": b.path / "manifest.json",
+        "its decision": decision.path / "manifest.json",
+        "its report": report.path / "manifest.json",
+        "its checkpoint": checkpoint.path / "config.json",
+    }[part]
+    victim.unlink()
+    with pytest.raises(DamagedArtifact):
+        ledger.rollback(b, expected=c.digest, reason="users complained")
+    assert ledger.live().release == c.digest
+
+
+def test_a_rolled_back_release_returns_only_by_name(ledger, three):
+    _, b, c = three
+    ledger.rollback(b, expected=c.digest, reason="it swears at users")
+    with pytest.raises(ReleaseWithdrawn, match=r"entry 3\): 'it swears at users'.*flows\.promote --release") as refused:
+        promote(ledger, c, over=b)
+    assert refused.value.exit_code == 3
+    assert ledger.live().release == b.digest
+    assert promote(ledger, c, over=b, by_name=True).seq == 4
+    assert promote(ledger, c, over=b).seq == 4, "live again, it is as it was"
+    assert ledger.withdrawn() == {}
+
+
+def test_the_same_weights_in_another_release_are_withdrawn_too(ledger, three, make):
+    _, b, c = three
+    ledger.rollback(b, expected=c.digest, reason="it swears at users")
+    with pytest.raises(ReleaseWithdrawn):
+        promote(ledger, make("c", against=b, card="now in a friendly colour"), over=b)
+
+
+def test_going_back_behind_two_releases_withdraws_both(ledger, three):
+    a, b, c = three
+    ledger.rollback(a, expected=c.digest, reason="all of them swear")
+    assert set(ledger.withdrawn()) == {b.checkpoint_digest, c.checkpoint_digest}
+    with pytest.raises(ReleaseWithdrawn):
+        promote(ledger, b, over=a)
+    promote(ledger, b, over=a, by_name=True)
+    assert set(ledger.withdrawn()) == {c.checkpoint_digest}
+
+
+def test_a_rollback_to_it_brings_a_withdrawn_release_back_too(ledger, three):
+    _, b, c = three
+    ledger.rollback(b, expected=c.digest, reason="it swears")
+    ledger.rollback(c, expected=b.digest, reason="it was another one")
+    assert set(ledger.withdrawn()) == {b.checkpoint_digest}, "b is what this rollback took away"
 
 
 def test_the_opponent_is_what_is_live_or_what_the_candidate_was_promoted_over(ledger, make):
-    a, b = make("a"), make("b", against="a")
+    a = make("a")
+    b = make("b", against=a)
     promote(ledger, a)
-    assert ledger.opponent_of("a") is None  # the first release was compared with nothing
-    assert ledger.opponent_of("b").checkpoint == "a"
-    promote(ledger, b, expected=a[0].digest)
-    assert ledger.opponent_of("b").checkpoint == "a"  # the same command again decides as it did
-    assert ledger.opponent_of("c").checkpoint == "b"
-    ledger.rollback(a[0], expected=b[0].digest, reason="")
-    assert ledger.opponent_of("b").checkpoint == "a"
-    assert ledger.opponent_of("a") is None
+    assert ledger.opponent_of(a.checkpoint_digest) is None  # the first release was compared with nothing
+    assert ledger.opponent_of(b.checkpoint_digest).release == a.digest
+    promote(ledger, b, over=a)
+    assert ledger.opponent_of(b.checkpoint_digest).release == a.digest  # the same command again decides as it did
+    assert ledger.opponent_of("c").release == b.digest
+    ledger.rollback(a, expected=b.digest, reason="")
+    assert ledger.opponent_of(b.checkpoint_digest).release == a.digest
+    assert ledger.opponent_of(a.checkpoint_digest) is None
 
 
 def test_a_second_release_of_a_checkpoint_is_not_compared_with_the_first(ledger, make):
-    a, b, again = make("a"), make("b", against="a"), make("b", against="a", card="a better card")
+    a = make("a")
+    b, again = make("b", against=a), make("b", against=a, card="a better card")
     promote(ledger, a)
-    promote(ledger, b, expected=a[0].digest)
-    promote(ledger, again, expected=b[0].digest)
-    assert ledger.opponent_of("b").checkpoint == "a"
+    promote(ledger, b, over=a)
+    promote(ledger, again, over=b)
+    assert ledger.opponent_of(b.checkpoint_digest).release == a.digest
 
 
-def race(root: Path, release: Path, decision: Path, start: float, outcomes: "multiprocessing.Queue[str]") -> None:
-    made = Release.load(release), GateDecision.load(decision)
-    ledger = Ledger(Store(root))
+def test_what_was_live_at_a_moment(ledger, three):
+    entries = ledger.entries()
+    moments = [datetime.fromisoformat(entry.at) for entry in entries]
+    just_before = timedelta(microseconds=1)
+    assert ledger.live_at(moments[0] - just_before) is None
+    for entry, moment in zip(entries, moments, strict=True):
+        assert ledger.live_at(moment) == entry
+        assert ledger.live_at(moment - just_before) == (entries[entry.seq - 1] if entry.seq else None)
+    assert ledger.live_at(moments[-1] + timedelta(days=9)) == entries[-1]
+
+
+def test_time_in_the_ledger_does_not_run_backwards_when_the_clock_does(ledger, make, monkeypatch):
+    class Backwards(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(1999, 1, 1, tzinfo=tz)
+
+    a = make("a")
+    first = promote(ledger, a)
+    monkeypatch.setattr(ledger_module, "datetime", Backwards)
+    assert promote(ledger, make("b", against=a), over=a).at == first.at
+    assert ledger.live_at(datetime.now(UTC)).seq == 1
+
+
+def race(root: Path, release: Path, start: float, outcomes: "multiprocessing.Queue[str]") -> None:
+    made, ledger = Release.load(release), Ledger(Store(root))
     time.sleep(max(0.0, start - time.time()))
     try:
-        outcomes.put(ledger.promote(*made, expected=None, reason="race").checkpoint)
+        outcomes.put(ledger.promote(made, expected=None, reason="race").release)
     except PromotionConflict:
         outcomes.put("conflict")
 
@@ -242,16 +325,22 @@ def race(root: Path, release: Path, decision: Path, start: float, outcomes: "mul
 def test_of_four_processes_promoting_at_once_one_wins_and_the_others_conflict(ledger, make):
     context = multiprocessing.get_context("fork")
     outcomes, start = context.Queue(), time.time() + 0.3
-    contenders = [make("a"), make("b"), make("c"), make("d")]
     processes = [
-        context.Process(target=race, args=(ledger.store.root, release.path, decision.path, start, outcomes))
-        for release, decision in contenders
+        context.Process(target=race, args=(ledger.store.root, make(name).path, start, outcomes)) for name in "abcd"
     ]
     for process in processes:
         process.start()
     found = sorted(outcomes.get(timeout=20) for _ in processes)
     for process in processes:
         process.join(timeout=20)
-    winner = ledger.live().checkpoint
-    assert found == sorted([winner, "conflict", "conflict", "conflict"])
+    assert found == sorted([ledger.live().release, "conflict", "conflict", "conflict"])
     assert len(ledger.entries()) == 1
+
+
+def test_what_a_release_stands_on_is_of_the_kind_it_says(ledger, make):
+    a = make("a")
+    checkpoint, report, decision = parts(ledger, a)
+    assert [type(part) for part in (checkpoint, report, decision)] == [Checkpoint, EvalReport, GateDecision]
+    release = reseal(a, checkpoint, decision, report, report_digest=decision.digest)
+    with pytest.raises(DamagedArtifact, match="expected a EvalReport, found a GateDecision"):
+        promote(ledger, release)

@@ -24,7 +24,7 @@ class VerdictConfig(StageConfig):
 
 
 def collect(config: ItemsConfig, *, out_dir: Path) -> Suites:
-    return Suites(path=out_dir, items={"contract": 1200}, majority_answer_share={}).seal(config)
+    return Suites(path=out_dir, items={"contract": 1200}, baselines={}).seal(config)
 
 
 def block(config: VerdictConfig, suites: Suites, *, out_dir: Path) -> GateDecision:

@@ -31,7 +31,7 @@ def make_suites(folder: Path, config: RawConfig | None = None, text: str = "one\
     (folder / "items.jsonl").write_text(text)
     (folder / "log").mkdir(exist_ok=True)
     (folder / "log" / "worker.log").write_text(f"ran at {time.time_ns()}\n")
-    return Suites(path=folder, items={"items": 1}, majority_answer_share={"items": 1.0}).seal(config or RawConfig())
+    return Suites(path=folder, items={"items": 1}, baselines={"items": 1.0}).seal(config or RawConfig())
 
 
 def test_a_sealed_artifact_loads_with_the_facts_it_was_sealed_with(tmp_path):
@@ -85,7 +85,7 @@ def test_a_link_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "items.jsonl").symlink_to("/etc/hostname")
     with pytest.raises(DamagedArtifact, match="no links"):
-        Suites(path=tmp_path / "a", items={}, majority_answer_share={}).seal(RawConfig())
+        Suites(path=tmp_path / "a", items={}, baselines={}).seal(RawConfig())
 
 
 def test_a_directory_without_a_manifest_does_not_exist(tmp_path):

@@ -29,7 +29,7 @@ def count(config: CountConfig, *inputs: Suites, out_dir: Path) -> Suites:
         trace.write("x")
     time.sleep(0.05)
     (out_dir / "items.jsonl").write_text("item\n" * config.items)
-    return Suites(path=out_dir, items={"items": config.items}, majority_answer_share={}).seal(config, *inputs)
+    return Suites(path=out_dir, items={"items": config.items}, baselines={}).seal(config, *inputs)
 
 
 def times_run(store: Store) -> int:
@@ -148,4 +148,4 @@ class RawConfig(StageConfig):
 
 def meddle(config: RawConfig, *, out_dir: Path) -> Suites:
     config.source.write_text("after")
-    return Suites(path=out_dir, items={}, majority_answer_share={}).seal(config)
+    return Suites(path=out_dir, items={}, baselines={}).seal(config)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from releases import make_release
 
-from lifecycle.artifacts import Check, Checkpoint, GateDecision, Release, Suites
+from lifecycle.artifacts import Checkpoint, Suites
 from lifecycle.errors import TrackingUnavailable
 from lifecycle.ledger import Ledger
 from lifecycle.sealing import StageConfig
@@ -30,38 +31,12 @@ class TrainConfig(StageConfig):
     learning_rate: float = 0.001
 
 
-class ReleaseConfig(StageConfig):
-    stage: ClassVar[str] = "release"
-    name: str = "one"
-
-
 def train(config: TrainConfig, *, out_dir: Path) -> Checkpoint:
     (out_dir / "model.safetensors").write_bytes(b"weights" * 1000)
     (out_dir / "config.json").write_text("{}")
     (out_dir / "log" / "metrics.jsonl").write_text(CURVE)
     sizes = {"parameters": 10, "max_seq_len": 8, "steps": 5, "tokens_seen": 40}
     return Checkpoint(path=out_dir, role="base", protocol_digest="p", final_loss=2.6, **sizes).seal(config)
-
-
-def release(config: ReleaseConfig, checkpoint: Checkpoint, decision: GateDecision, *, out_dir: Path) -> Release:
-    (out_dir / "model").mkdir()
-    (out_dir / "model" / "README.md").write_text(config.name)
-    digests = {"checkpoint_digest": checkpoint.digest, "decision_digest": decision.digest, "report_digest": "r"}
-    return Release(path=out_dir, **digests, scores={"exact": 0.7}).seal(config, checkpoint, decision)
-
-
-def decide(config: TrainConfig, checkpoint: Checkpoint, *, out_dir: Path) -> GateDecision:
-    digests = {"checkpoint_digest": checkpoint.digest, "report_digest": "r"}
-    check = Check(metric="exact", rule="floor", verdict="PASS", reason="above", candidate=0.7)
-    return GateDecision(path=out_dir, verdict="PROMOTE", **digests, against=None, checks=[check]).seal(
-        config, checkpoint
-    )
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory) -> str:
-    """One database for all tests here: making it costs 2-5 s. Each test has a model name of its own."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
 @pytest.fixture
@@ -147,14 +122,8 @@ def test_an_event_mlflow_will_never_take_is_put_aside_and_does_not_hold_up_the_r
     assert "run-1/train" in runs_of(tracker)
 
 
-def make_release(store: Store, name: str = "one") -> tuple[Release, GateDecision]:
-    checkpoint = store.make(train, TrainConfig()).artifact
-    decision = store.make(decide, TrainConfig(), checkpoint).artifact
-    return store.make(release, ReleaseConfig(name=name), checkpoint, decision).artifact, decision
-
-
 def test_registering_waits_fails_closed_and_is_done_once(tracker, monkeypatch):
-    made, _ = make_release(tracker.store)
+    made = make_release(tracker.store, "one")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingUnavailable, match="Nothing was promoted"):
@@ -166,22 +135,8 @@ def test_registering_waits_fails_closed_and_is_done_once(tracker, monkeypatch):
     assert version.tags["lifecycle.release"] == made.digest
 
 
-def test_aliases_follow_the_ledger_and_not_the_order_of_events(tracker):
-    ledger = Ledger(tracker.store)
-    one, decision = make_release(tracker.store, "one")
-    two, _ = make_release(tracker.store, "two")
-    tracker.record("aliases")  # an old event, replayed late
-    for made, expected in ((one, None), (two, one.digest)):
-        tracker._mlflow().version_of(made.path, tracker.model_name, "run-1")
-        ledger.promote(made, decision, expected=expected, reason="test")
-    tracker._replay()
-    client = tracker._mlflow().client
-    assert client.get_model_version_by_alias(tracker.model_name, "champion").tags["lifecycle.release"] == two.digest
-    assert client.get_model_version_by_alias(tracker.model_name, "previous").tags["lifecycle.release"] == one.digest
-
-
 def test_suites_have_numbers_without_being_loaded(tmp_path):
-    suites = Suites(path=tmp_path, items={"contract": 3}, majority_answer_share={"contract": 0.4})
+    suites = Suites(path=tmp_path, items={"contract": 3}, baselines={"contract": 0.4})
     manifest = suites.seal(TrainConfig()).manifest
     assert tracking._numbers(manifest) == {"seconds": manifest.seconds}
 
@@ -241,10 +196,10 @@ def test_a_real_server_takes_a_run_and_a_version_without_any_weights(mlflow_serv
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     tracker = Tracker(Store(tmp_path / "store"), "served")
     record_a_run(tracker)
-    made, decision = make_release(tracker.store)
+    made = make_release(tracker.store, "one")
     tracker.record("stage", run="run-1", stage="release", path=str(made.path), reused=False, started=1.0, seconds=1.0)
     assert tracker.register(made, "run-1") == "1"
-    Ledger(tracker.store).promote(made, decision, expected=None, reason="test")
+    Ledger(tracker.store).promote(made, expected=None, reason="test")
     tracker.record("aliases")
     tracker._replay()
     client = tracker._mlflow().client
@@ -253,3 +208,23 @@ def test_a_real_server_takes_a_run_and_a_version_without_any_weights(mlflow_serv
     assert champion.source == f"runs:/{parent}/release"
     assert [file.path for file in client.list_artifacts(parent, "release")] == ["release/manifest.json"]
     assert len(client.get_metric_history(runs_of(tracker)["run-1/train"].info.run_id, "loss")) == 5
+
+
+def test_the_page_of_a_run_becomes_its_artifact_and_a_second_one_takes_its_place(tracker, tmp_path):
+    record_a_run(tracker)
+    page = tmp_path / "report.html"
+    for text in ("first", "second"):
+        page.write_text(text)
+        tracker.record("report", run="run-1", path=str(page))
+        tracker._replay()
+    client, parent = tracker._mlflow().client, runs_of(tracker)["run-1"]
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html"]
+    assert Path(client.download_artifacts(parent.info.run_id, "report.html")).read_text() == "second"
+
+
+def test_a_page_that_is_gone_does_not_hold_up_what_follows(tracker, tmp_path):
+    tracker.record("report", run="run-1", path=str(tmp_path / "gone.html"))
+    record_a_run(tracker)
+    tracker._replay()
+    assert tracker._events() == []
+    assert sorted(runs_of(tracker)) == ["run-1", "run-1/train"]

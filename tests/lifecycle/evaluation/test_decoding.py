@@ -1,12 +1,12 @@
 """Our decoding loop gives what transformers' generate() gives, in any batch, and its samples follow the model."""
 
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from lifecycle.evaluation.decoding import NOT_FINITE, Decoding, Noise, Prompt, replies
+from lifecycle.evaluation.decoding import NOT_FINITE, Decoding, Noise, Prompt, decode
 
 DECODING = Decoding(stop_id=2, pad_id=1, max_new_tokens=12, temperature=1.0, seed=0)
 
@@ -29,9 +29,8 @@ def prompts(count=13):
 
 
 def answers(model, some, decoding=DECODING, batch=4):
-    with ThreadPoolExecutor(2) as pool:
-        found = [reply for part in replies(model, some, decoding, batch=batch, pool=pool) for reply in part]
-    return {(reply.prompt.id, reply.mode): reply for reply in found}
+    found = [draw for at in range(0, len(some), batch) for draw in decode(model, some[at : at + batch], decoding)]
+    return {(draw.prompt.id, draw.mode): draw for draw in found}
 
 
 def test_greedy_equals_generate(model):
@@ -54,12 +53,12 @@ def test_greedy_equals_generate(model):
     assert 0 < stopped < 13  # both endings were tried
 
 
-def test_bits_are_those_of_the_whole_answer_read_at_once(model):
+def test_probabilities_are_those_of_the_whole_answer_read_at_once(model):
     for reply in answers(model, prompts()).values():
         ids = torch.tensor([reply.prompt.ids + reply.ids + [2] * reply.stopped])
         with torch.inference_mode():
             logp = model(ids[:, :-1]).logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[0, -reply.tokens :]
-        assert reply.bits == pytest.approx(-logp.sum().item() / torch.log(torch.tensor(2.0)).item(), rel=1e-3)
+        assert reply.log_probability == pytest.approx(logp.sum().item(), rel=1e-3)
 
 
 def test_an_answer_does_not_depend_on_its_batch(model):
@@ -70,7 +69,7 @@ def test_an_answer_does_not_depend_on_its_batch(model):
 
 def test_a_sample_is_named_by_its_seed_and_item(model):
     first, again = answers(model, prompts()), answers(model, prompts())
-    other = answers(model, prompts(), Decoding(**{**DECODING.__dict__, "seed": 1}))
+    other = answers(model, prompts(), replace(DECODING, seed=1))
     sampled = [(p.id, "sampled") for p in prompts()]
     assert [first[key].ids for key in sampled] == [again[key].ids for key in sampled]
     assert [first[key].ids for key in sampled] != [other[key].ids for key in sampled]
@@ -87,7 +86,7 @@ def test_samples_follow_the_probabilities():
 
 
 def test_a_low_temperature_is_greedy(model):
-    found = answers(model, prompts(), Decoding(**{**DECODING.__dict__, "temperature": 1e-4}))
+    found = answers(model, prompts(), replace(DECODING, temperature=1e-4))
     for prompt in prompts():
         assert found[prompt.id, "sampled"].ids == found[prompt.id, "greedy"].ids
 
@@ -96,3 +95,25 @@ def test_logits_that_are_no_numbers_are_a_fault_of_that_item_alone(model):
     with torch.no_grad():
         model.model.embed_tokens.weight[299] = float("nan")  # tied: no logit of any row is finite now
     assert {reply.fault for reply in answers(model, prompts(3)).values()} == {NOT_FINITE}
+
+
+def test_many_samples_of_a_prompt_are_different_and_the_first_is_the_only_one_of_before(model):
+    many = decode(model, prompts(3), replace(DECODING, greedy=False, samples=5))
+    assert [(draw.prompt.id, draw.mode, draw.sample) for draw in many] == [
+        (f"p{n}", "sampled", sample) for n in range(3) for sample in range(5)
+    ]
+    assert len({tuple(draw.ids) for draw in many[:5]}) > 1
+    alone = answers(model, prompts(3))
+    assert [many[5 * n].ids for n in range(3)] == [alone[f"p{n}", "sampled"].ids for n in range(3)]
+
+
+def test_an_answer_ends_with_the_text_it_is_told_to_stop_at(model, bpe):
+    whole = answers(model, prompts())["p3", "greedy"]
+    stop = bpe.decode(whole.ids[2:4], skip_special_tokens=False)
+    (draw,) = decode(model, [prompts()[3]], replace(DECODING, samples=0, stop=(stop,)), bpe)
+    assert draw.stopped
+    assert draw.at_stop_text
+    assert draw.ids == whole.ids[: len(draw.ids)]
+    assert len(draw.ids) <= 4
+    assert stop in bpe.decode(draw.ids, skip_special_tokens=False)
+    assert draw.tokens == len(draw.ids)

@@ -1,7 +1,8 @@
 import pytest
 
-from lifecycle.evaluation.evidence import Rate, Share, difference
-from lifecycle.evaluation.statistics import tango, wilson
+from lifecycle.evaluation.evidence import Share, difference
+from lifecycle.evaluation.quantities import Mean, Rate
+from lifecycle.evaluation.statistics import clopper_pearson, paired
 
 
 def shares(*right):
@@ -15,8 +16,8 @@ def rates(*bits, size=100):
 def test_an_unmeasured_item_counts_neither_as_right_nor_as_wrong_nor_as_absent():
     found = shares(True, True, False, None)
     assert (found.value, found.items, found.unmeasured) == (2 / 3, 4, 1)
-    assert found.interval(0.05).low == wilson(2, 4, tail=0.05).low  # at worst it was wrong
-    assert found.interval(0.05).high == wilson(3, 4, tail=0.05).high  # at best it was right
+    assert found.interval(0.05).low == clopper_pearson(2, 4, tail=0.05).low  # at worst it was wrong
+    assert found.interval(0.05).high == clopper_pearson(3, 4, tail=0.05).high  # at best it was right
 
 
 @pytest.mark.parametrize("empty", [shares(), shares(None, None), rates(), rates(None)])
@@ -29,13 +30,14 @@ def test_a_difference_is_paired_by_item():
     before, now = shares(True, True, False, False), shares(True, False, True, False)
     found = difference(now, before, same_model=False)
     assert (found.value, found.gained, found.worse_items) == (0.0, 1, ["i1"])
-    assert found.interval(0.05) == tango(1, 1, 4, tail=0.05)
+    assert found.interval(0.05) == paired(1, 1, 4, tail=0.05)
 
 
 def test_a_pair_with_a_missing_side_widens_the_difference():
     now, before = shares(None, True, True), shares(True, None, True)
     low, high = difference(now, before, same_model=False).interval(0.05)
-    assert (low, high) == (tango(0, 2, 3, tail=0.05).low, tango(2, 0, 3, tail=0.05).high)
+    # Against the candidate: it was wrong where live was right (lost), live was right where it was right (unchanged).
+    assert (low, high) == (paired(0, 1, 3, tail=0.05).low, paired(1, 0, 3, tail=0.05).high)
 
 
 def test_other_items_are_a_fault():
@@ -62,3 +64,42 @@ def test_documents_that_cost_more_come_first():
     found = difference(rates(200, 260, 230, 150), rates(200, 250, 200, 200), same_model=False)
     assert found.worse_items == ["d2", "d1"]
     assert found.value == pytest.approx(-10 / 400)
+
+
+def means(*scores, bounds=(0.0, 1.0), clusters=None):
+    return Mean({f"i{n}": score for n, score in enumerate(scores)}, clusters or {}, bounds=bounds)
+
+
+def test_a_missing_score_stands_at_its_bounds_and_without_bounds_is_a_fault():
+    scores = [0.2, 0.4, 0.6, 0.8] * 10
+    low, high = means(*scores, None).interval(0.05)
+    assert low == means(*scores, 0.0).interval(0.05).low
+    assert high == means(*scores, 1.0).interval(0.05).high
+    unbounded = means(*scores, None, bounds=(-float("inf"), float("inf")))
+    assert unbounded.fault == "1 of 41 items could not be measured, and the score has no bound"
+
+
+def test_a_difference_of_scores_is_paired_and_names_the_worst_first():
+    found = difference(means(0.5, 0.2, 0.9, None), means(0.6, 0.6, 0.6, 0.6), same_model=False)
+    assert (found.value, found.unmeasured) == (pytest.approx(-0.2 / 3), 1)
+    assert found.worse_items == ["i1", "i0"]
+    filled = difference(means(0.5, 0.2, 0.9, 0.0), means(0.6, 0.6, 0.6, 0.6), same_model=False)
+    assert found.interval(0.05).low == filled.interval(0.05).low
+
+
+def test_clusters_widen_every_kind_of_interval():
+    scores = [n // 10 % 2 == 0 for n in range(100)]  # ten passages, all their items right or all wrong
+    passages = {f"{kind}{n}": f"p{n // 10}" for n in range(100) for kind in "id"}
+    for alone, together in (
+        (shares(*scores), Share(shares(*scores).right, passages)),
+        (means(*map(float, scores)), means(*map(float, scores), clusters=passages)),
+        (rates(*(100 + 50 * s for s in scores)), Rate(rates(*(100 + 50 * s for s in scores)).documents, passages)),
+    ):
+        narrow, wide = alone.interval(0.05), together.interval(0.05)
+        assert wide.high - wide.low > 2.5 * (narrow.high - narrow.low)
+        assert (alone.independent, together.independent) == (100, 10)
+
+
+def test_one_passage_gives_no_interval():
+    found = Share(shares(True, False, True).right, dict.fromkeys(("i0", "i1", "i2"), "p"))
+    assert found.fault == "all 3 items share one passage, and one passage gives no interval"

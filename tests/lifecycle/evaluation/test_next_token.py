@@ -1,4 +1,4 @@
-from concurrent.futures import ThreadPoolExecutor
+import math
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from lifecycle.evaluation.next_token import document_bits, windows
+from lifecycle.evaluation.next_token import batches_of, log_probabilities, windows
 
 
 @given(st.integers(1, 60), st.integers(2, 20), st.integers(0, 19))
@@ -28,10 +28,9 @@ def test_windows_by_hand():
 
 def bits_of(model, documents, **settings):
     found = [0.0] * len(documents)
-    with ThreadPoolExecutor(2) as pool:
-        for added in document_bits(model, documents, max_seq_len=64, pool=pool, **settings):
-            for document, bits in added.items():
-                found[document] += bits
+    for batch in batches_of(model, documents, max_seq_len=64, **settings):
+        for window, value in zip(batch, log_probabilities(model, batch), strict=True):
+            found[window.document] -= value / math.log(2)
     return found
 
 

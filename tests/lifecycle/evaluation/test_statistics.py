@@ -6,7 +6,19 @@ import random
 import numpy as np
 import pytest
 
-from lifecycle.evaluation.statistics import ratio, student_t, tango, wilson
+from lifecycle.evaluation.statistics import (
+    clopper_pearson,
+    effective_share,
+    exact_tail,
+    numbered,
+    paired,
+    paired_above,
+    ratio,
+    skewed_ratio,
+    student_t,
+    tango,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +85,7 @@ def test_ratio_weighs_items_by_their_size():
 
 def test_stated_error_rates_are_kept():
     """A one-sided bound at tail 0.05 misses the truth in about 5 % of histories (4 standard errors allowed)."""
-    draw, histories = random.Random(0), 2000
+    draw, histories = random.Random(0), 1000
     slack = 4 * math.sqrt(0.05 * 0.95 / histories)
     missed = {"share": 0, "difference": 0, "rate": 0}
     for _ in range(histories):
@@ -86,3 +98,54 @@ def test_stated_error_rates_are_kept():
     assert {name: count / histories for name, count in missed.items()} == pytest.approx(
         dict.fromkeys(missed, 0.05), abs=slack
     )
+
+
+@pytest.mark.parametrize(
+    ("right", "items", "low", "high"),
+    # Newcombe 1998, table I, method 5 (Clopper-Pearson).
+    [(81, 263, 0.2527, 0.3676), (15, 148, 0.0578, 0.1617), (0, 20, 0.0000, 0.1684), (1, 29, 0.0009, 0.1776)],
+)
+def test_clopper_pearson_gives_newcombes_table(right, items, low, high):
+    assert clopper_pearson(right, items, tail=0.025) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_a_share_of_all_items_right_has_the_bound_one_can_work_out():
+    assert clopper_pearson(20, 20, tail=0.05).low == pytest.approx(0.05 ** (1 / 20))
+
+
+def test_nothing_lost_shows_little_while_items_are_few():
+    """With no change seen in n items, a loss of 5 points is ruled out at 5 % when 0.95^n is below 5 %: from 59 on."""
+    assert exact_tail(0, 0, 53, -0.05, tail=0.05) == pytest.approx(0.95**53, abs=0.002)
+    assert tango(0, 0, 53, tail=0.05).low > -0.05, "the score bound says so too early"
+    assert not paired_above(0, 0, 53, bar=-0.05, tail=0.05)
+    assert paired(0, 0, 53, tail=0.05).low < -0.05
+    assert paired_above(0, 0, 60, bar=-0.05, tail=0.05)
+
+
+@pytest.mark.parametrize("items", [25, 60])
+def test_a_paired_bound_errs_as_often_as_stated_whatever_changes_sides(items):
+    """Every table of so many items, weighed by its probability at a true loss of exactly the margin."""
+    tables = [(g, c) for g in range(items + 1) for c in range(items + 1 - g)]
+    shown = [(g, c) for g, c in tables if paired_above(g, c, items, bar=-0.1, tail=0.05)]
+    for share in (0.1, 0.15, 0.25, 0.4):
+        up, down, same = share - 0.1, share, 1.1 - 2 * share
+        ways = (math.comb(items, g) * math.comb(items - g, c) for g, c in shown)
+        wrong = sum(w * up**g * down**c * same ** (items - g - c) for w, (g, c) in zip(ways, shown, strict=True))
+        assert wrong <= 0.05 * 1.02
+
+
+def test_alone_every_item_counts_and_in_step_only_every_passage():
+    values = np.tile([1.0, 1.0, 0.0, 0.0], 25)
+    assert effective_share(values, numbered([""] * 100), tail=0.05) == 1.0
+    in_step = effective_share(values, numbered([str(n // 2) for n in range(100)]), tail=0.05)
+    assert in_step == pytest.approx(0.5, abs=0.02)  # 50 passages of 2, and 49 degrees of freedom instead of 99
+    unchanged = effective_share(np.zeros(100), numbered([str(n // 5) for n in range(100)]), tail=0.05)
+    assert unchanged == pytest.approx(1 / 5, abs=0.02)
+
+
+def test_skew_moves_the_end_it_threatens_and_symmetry_moves_neither():
+    left = np.concatenate([np.full(90, 1.0), np.full(10, -9.0)]) + np.linspace(0, 0.1, 100)
+    plain, moved = (bound(left, np.ones(100), tail=0.05) for bound in (ratio, skewed_ratio))
+    assert moved.low < plain.low - 0.1 * (plain.high - plain.low)
+    even = np.linspace(-1, 1, 100)
+    assert skewed_ratio(even, np.ones(100), tail=0.05) == pytest.approx(ratio(even, np.ones(100), tail=0.05 / 2))

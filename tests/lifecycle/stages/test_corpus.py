@@ -120,6 +120,6 @@ def test_a_missing_file_is_refused(tmp_path, suites, out_dir):
 
 
 def test_empty_suites_are_refused(sources, tmp_path, out_dir):
-    nothing = Suites(path=tmp_path, items={"contract": 0}, majority_answer_share={})
+    nothing = Suites(path=tmp_path, items={"contract": 0}, baselines={})
     with pytest.raises(ContractError, match=r"expected items in every suite, found none in \['contract'\]"):
         build_corpus(CorpusConfig(sources=sources), nothing, out_dir=out_dir)

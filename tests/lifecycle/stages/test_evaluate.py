@@ -1,13 +1,17 @@
 """What the stage refuses before anything heavy starts, what makes two reports comparable, and one evaluation whole."""
 
+from itertools import pairwise
+
 import pytest
 
 from lifecycle.artifacts import Checkpoint, EvalReport
+from lifecycle.data.jsonl import load_rows, write_rows
 from lifecycle.errors import ContractError
-from lifecycle.evaluation.items import ITEMS, measured, read_items, scores
+from lifecycle.evaluation.items import read_items, write_items
+from lifecycle.evaluation.metrics import measured, scores
 from lifecycle.sealing import StageConfig
 from lifecycle.stages import evaluate as stage
-from lifecycle.stages.evaluate import EvaluateConfig, Evaluated, evaluate
+from lifecycle.stages.evaluate import EvaluateConfig, Evaluated, chosen, chosen_documents, evaluate
 
 CONFIG = EvaluateConfig(max_new_tokens=6)
 
@@ -21,8 +25,8 @@ class Again(StageConfig):
 def without_worker(monkeypatch, answer):
     """The worker replaced by one that finds two right answers."""
 
-    def work(worker, job, result, *, threads):
-        (job.out_dir / ITEMS).write_text("".join(answer(n).model_dump_json() + "\n" for n in range(2)))
+    def work(worker, job, result, *, ranks, threads):
+        write_items(job.out_dir, [answer(n) for n in range(2)])
         return Evaluated(items=2, baselines={"bigram_bits_per_byte": 2.0})
 
     monkeypatch.setattr(stage, "run_worker", work)
@@ -46,7 +50,8 @@ def test_the_report_scores_the_records_and_names_what_was_measured(base, held_ou
 @pytest.mark.usefixtures("without_worker")
 def test_reports_are_comparable_when_the_same_was_asked_in_the_same_way(base, held_out, tmp_path):
     first = report(CONFIG, base, held_out, tmp_path, "first")
-    shown_otherwise = CONFIG.model_copy(update={"confidence": 0.9, "batch_items": 3, "threads": 1})
+    shown = {"confidence": 0.9, "batch_items": 3, "threads": 1, "ranks": 2, "items_per_suite": 12}
+    shown_otherwise = CONFIG.model_copy(update=shown)
     assert report(shown_otherwise, base, held_out, tmp_path, "shown").suites_digest == first.suites_digest
     for name, value in {
         "max_new_tokens": 5,
@@ -54,6 +59,7 @@ def test_reports_are_comparable_when_the_same_was_asked_in_the_same_way(base, he
         "sampled_temperature": 0.7,
         "context_tokens": 8,
         "validation_documents_per_source": 2,
+        "items_per_suite": 11,
         "precision": "bf16",
     }.items():
         asked_otherwise = report(CONFIG.model_copy(update={name: value}), base, held_out, tmp_path, name)
@@ -69,6 +75,54 @@ def test_other_validation_text_is_another_question(base, held_out, tmp_path):
     file.write_bytes(file.read_bytes().replace(b"the", b"teh"))
     other = type(corpus)(path=corpus.path, **corpus.facts()).seal(Again(), suites)
     assert report(CONFIG, base, (suites, other), tmp_path, "other").suites_digest != first.suites_digest
+
+
+def test_more_items_are_the_same_ones_and_others(held_out):
+    """The prefix property, which looks at growing numbers of items rest on; every suite has an order of its own."""
+    rows = [{"id": f"i{n}", "source": ("sea", "land")[n % 2]} for n in range(40)]
+    sizes = (1, 5, 20, 40, 99)
+    for choose in (lambda config: chosen(config, "quiz", rows), lambda config: chosen_documents(config, rows)):
+        taken = [[row["id"] for row in choose(EvaluateConfig(items_per_suite=size))] for size in sizes]
+        assert all(set(few) <= set(more) for few, more in pairwise(taken))
+        assert taken[-1] == [row["id"] for row in choose(EvaluateConfig())] == [row["id"] for row in rows]
+    few = EvaluateConfig(items_per_suite=5)
+    assert chosen(few, "quiz", rows) != chosen(few, "other", rows) != rows[:5]
+    assert chosen(EvaluateConfig(items_per_suite={"quiz": 5}), "quiz", rows) == chosen(few, "quiz", rows)
+    assert len(chosen_documents(few, rows)) == 10
+
+
+@pytest.mark.usefixtures("without_worker")
+def test_only_a_report_on_this_checkpoint_asked_in_the_same_way_is_copied_from(base, sft, held_out, tmp_path):
+    few = CONFIG.model_copy(update={"items_per_suite": 2})
+    earlier = report(few, base, held_out, tmp_path, "earlier")
+    (tmp_path / "again").mkdir()
+    again = evaluate(CONFIG, base, *held_out, earlier, out_dir=tmp_path / "again")
+    assert (again.scoring_digest, again.suites_digest == earlier.suites_digest) == (earlier.scoring_digest, False)
+    assert [entry.digest for entry in again.manifest.inputs][-1] == earlier.digest
+    with pytest.raises(ContractError, match="expected a report on checkpoint"):
+        evaluate(CONFIG, sft, *held_out, earlier, out_dir=tmp_path / "other")
+    warmer = CONFIG.model_copy(update={"sampled_temperature": 0.5})
+    with pytest.raises(ContractError, match="expected an earlier report that scored as this one does"):
+        evaluate(warmer, base, *held_out, earlier, out_dir=tmp_path / "warmer")
+
+
+@pytest.mark.usefixtures("without_worker")
+def test_items_that_were_trained_on_are_in_the_report(base, held_out, tmp_path):
+    suites, corpus = held_out
+    assert report(CONFIG, base, held_out, tmp_path, "clean").contamination["contract"].contaminated == 0
+    leaked = "please copy every single word of this one leaked question now"
+    items = [
+        {**row, "messages": [{"role": "user", "content": f"{leaked} {row['id']}"}]}
+        for row in load_rows(suites.file_of("contract"))
+    ]
+    write_rows(suites.file_of("contract"), items[:1])
+    write_rows(corpus.train_file, [{"id": "d", "source": "sea", "text": f"We read: {leaked}."}])
+    for artifact in (suites, corpus):
+        (artifact.path / "manifest.json").unlink()
+    suites = suites.model_copy(update={"items": {"contract": 1}}).seal(Again(name="suites"))
+    corpus = corpus.model_copy(update={"suites_digest": suites.digest}).seal(Again(name="corpus"))
+    found = report(CONFIG, base, (suites, corpus), tmp_path, "leaked").contamination["contract"]
+    assert (found.items, found.contaminated, found.examples) == (1, 1, {"t0": "sea/d"})
 
 
 def test_a_corpus_cleaned_against_other_items_is_refused(base, held_out, out_dir):
@@ -106,7 +160,8 @@ def test_a_changed_template_is_refused_with_both_digests(base, held_out, out_dir
 
 @pytest.mark.slow  # a worker imports torch and transformers: 5 to 10 s
 def test_a_real_evaluation_is_the_same_twice(base, held_out, tmp_path):
-    one, two = (report(CONFIG, base, held_out, tmp_path, name) for name in ("one", "two"))
+    one = report(CONFIG, base, held_out, tmp_path, "one")
+    two = report(CONFIG.model_copy(update={"ranks": 2}), base, held_out, tmp_path, "two")  # in two processes
     assert one.digest == two.digest
     assert one.scores["contract.greedy_correct"].items == 12
     assert one.scores["bits_per_byte"].mean is not None

@@ -48,7 +48,7 @@ def test_the_card_says_what_it_scored_and_how_to_load_it(sft, judged, out_dir):
     front, body = card.removeprefix("---\n").split("\n---\n", 1)
     assert 'license: "apache-2.0"' in front
     # Wilson at 95 % for 90 of 100.
-    assert "| contract.greedy_correct | 0.9000 | 0.8256 to 0.9448 | 100 | 0 | higher |" in body
+    assert "| contract.greedy_correct | 0.9000 | 0.8238 to 0.9510 | 100 | 0 | higher |" in body
     assert "| contract.majority_answer | 0.2400 |" in body
     assert 'AutoModelForCausalLM.from_pretrained("path/to/model")' in body
     assert f"| Checkpoint | made_up | {sft.digest} |" in body

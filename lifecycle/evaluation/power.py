@@ -1,0 +1,292 @@
+"""What a policy will do before it is asked: the items every rule needs, and the error rates of all rules together.
+
+From how items behaved in a pilot or in earlier reports. Items of different metrics are simulated as independent; where
+they rise and fall together, an equal model is promoted more often than printed, and both stated error rates still hold.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lifecycle.evaluation.evidence import Evidence, Share, ShareDifference, difference
+from lifecycle.evaluation.quantities import Quantity
+from lifecycle.evaluation.rules import Rule, compares
+from lifecycle.evaluation.sequential import schedule, tails
+from lifecycle.evaluation.statistics import (
+    SPARSE,
+    Numbers,
+    cautious,
+    clopper_pearson,
+    effective_share,
+    exact_tail,
+    quantile,
+    student_t,
+    tango_score,
+)
+
+Booleans = NDArray[np.bool_]
+HISTORIES = 4000
+MOST_ITEMS = 10_000_000  # a plan beyond this is none
+# Of a mean: with a skew of -2, looks at 1 to 28 items err 9 % of the time where 5 % are stated.
+FEWEST_ITEMS_OF_A_MEAN = 100
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """How the items of one rule's metric behave."""
+
+    rule: Rule
+    spread: float
+    """Standard deviation of one item: of its score, or of its change where the rule compares with a live model."""
+    changed: float | None = None
+    """For right and wrong answers compared with a live model's: the share of items that changed sides."""
+    room: float | None = None
+    """For floors and ceilings: how far the pilot lay on the good side of the bar."""
+    share: float | None = None
+    """For floors of right answers: the share of them."""
+    effect: float = 1.0
+    """How many items count as one, where they share passages."""
+    missing: float = 0.0
+    """Share of items that could not be measured."""
+    available: int = 0
+
+    @property
+    def width(self) -> float:
+        """From the bar to where a model must not be held back; for a floor without slack, to where the pilot was."""
+        return self.rule.width or abs(self.room or 0.0)
+
+
+class Rates(NamedTuple):
+    """What became of the models of one kind."""
+
+    promoted: float
+    blocked: float
+    inconclusive: float
+    items: float
+    """On average, over all suites, as a share of what is planned."""
+
+
+def pilot(rule: Rule, found: Mapping[str, Evidence], live: Mapping[str, Evidence] | None) -> Pilot | str:
+    """What reports say about a rule's items, or why they say nothing.
+
+    Without a second report two models' answers are taken to be independent: more items than most pairs of models need.
+    """
+    score = found.get(rule.metric)
+    if score is None:
+        return f"no report has the metric {rule.metric!r}"
+    other = (live or {}).get(rule.metric)
+    evidence = difference(score, other, same_model=True) if compares(rule) and other is not None else score
+    if evidence.fault or evidence.value is None:
+        return evidence.fault or "nothing was measured"
+    doubled = 2.0 if compares(rule) and other is None else 1.0
+    known = Pilot(
+        rule,
+        spread=math.sqrt(doubled) * _spread(evidence),
+        missing=evidence.unmeasured / evidence.items,
+        available=evidence.items,
+        effect=_effect(evidence),
+    )
+    if not compares(rule):
+        room = evidence.value - rule.bar(higher_is_better=True)
+        room = room if evidence.higher_is_better else -room
+        return replace(known, room=room, share=evidence.value if isinstance(evidence, Share) else None)
+    if isinstance(evidence, ShareDifference):
+        return replace(known, changed=float((evidence.filled(0.0) != 0).mean()))
+    if isinstance(evidence, Share):
+        return replace(known, changed=2 * evidence.value * (1 - evidence.value))
+    return known
+
+
+def needed(pilots: Sequence[Pilot], alpha: float, looks: int) -> list[int | None]:
+    """For every rule, the items at which its two bounds meet, so that the last look leaves next to nothing open; None
+    where no number would do.
+
+    At the last look a value is shown to hold from z(pass) standard errors above the bar, and shown to miss from z(harm)
+    below the bar plus its width: n = ((z(pass) + z(harm)) spread / width)^2.
+    """
+    shares = tuple(look / looks for look in range(1, looks + 1))
+    hold, harm = tails(shares, alpha)[-1], tails(shares, alpha / len(pilots))[-1]
+    return [_needed(pilot, hold, harm) for pilot in pilots]
+
+
+def simulate(
+    pilots: Sequence[Pilot], alpha: float, looks: int, *, histories: int = HISTORIES, seed: int = 0
+) -> dict[str, Rates]:
+    """Rates of every verdict: for a model as good as asked everywhere, and with one rule at or as far beyond its bar.
+
+    Every pilot's rule must have its planned `items`.
+    """
+    draw, family = np.random.default_rng(seed), len(pilots)
+    truths = {"good": 1.0, "bar": 0.0, "beyond": -1.0}
+    played = [
+        {name: _play(pilot, at * pilot.width, alpha, family, looks, histories, draw) for name, at in truths.items()}
+        for pilot in pilots
+    ]
+    rates = {"as good as asked": _rates(pilots, [each["good"] for each in played], looks)}
+    for number, pilot in enumerate(pilots):
+        for name, words in (("bar", "at the bar of"), ("beyond", "beyond the bar of")):
+            mixed = [each[name if n == number else "good"] for n, each in enumerate(played)]
+            rates[f"{words} {pilot.rule.kind} {pilot.rule.metric}"] = _rates(pilots, mixed, looks)
+    return rates
+
+
+class Course(NamedTuple):
+    """At which look a rule was first shown to hold, and to be broken; `looks` where never. One entry a history."""
+
+    held: NDArray[np.intp]
+    broken: NDArray[np.intp]
+
+
+def course(held: Booleans, broken: Booleans) -> Course:
+    """From what each look shows, histories down and looks across. What holds first, or at the same look, holds."""
+    looks = held.shape[1]
+    first_held = np.where(held.any(1), held.argmax(1), looks)
+    first_broken = np.where(broken.any(1), broken.argmax(1), looks)
+    return Course(first_held, np.where(first_held <= first_broken, looks, first_broken))
+
+
+def outcome(courses: Sequence[Course], looks: int) -> tuple[Booleans, Booleans, NDArray[np.intp]]:
+    """Per history: promoted, blocked, and after how many looks each rule needed no more items."""
+    stop = np.min([each.broken for each in courses], axis=0)
+    blocked = stop < looks
+    promoted = ~blocked & np.all([each.held < looks for each in courses], axis=0)
+    return promoted, blocked, np.array([np.minimum(np.minimum(c.held, stop), looks - 1) + 1 for c in courses])
+
+
+def pairs_show(gained: NDArray[np.intp], lost: NDArray[np.intp], items: int, bar: float, tail: float) -> Booleans:
+    """Where these counts show a difference above `bar`, exactly as `statistics.paired` has it."""
+    shown = tango_score(gained, lost, items, bar) > quantile(tail)
+    for index in np.flatnonzero(shown & (gained + lost <= SPARSE)):
+        g, c = int(gained[index]), int(lost[index])
+        shown[index] = exact_tail(g, c, items, round(bar, 12), tail=tail) <= tail
+    return shown
+
+
+class _Plan(NamedTuple):
+    """Items that count as independent at each look, and the tails of both claims there."""
+
+    items: list[int]
+    hold: tuple[float, ...]
+    harm: tuple[float, ...]
+
+
+def _play(
+    pilot: Pilot, room: float, alpha: float, family: int, looks: int, histories: int, draw: np.random.Generator
+) -> Course:
+    """Histories of one rule whose true value lies `room` above its bar."""
+    assert pilot.rule.items is not None
+    counts = schedule(pilot.rule.items, looks)
+    shares = tuple(n / pilot.rule.items for n in counts)
+    effective = [max(2, round(n / pilot.effect)) for n in counts]
+    plan = _Plan(effective, tails(shares, alpha), tails(shares, alpha / family))
+    if pilot.changed is not None:
+        return _play_pairs(pilot, room, plan, histories, draw)
+    if pilot.share is not None:
+        return _play_share(pilot, room, plan, histories, draw)
+    return _play_quantity(pilot, room, plan, histories, draw)
+
+
+def _play_pairs(pilot: Pilot, room: float, plan: _Plan, histories: int, draw: np.random.Generator) -> Course:
+    bar = pilot.rule.bar(higher_is_better=True)
+    changed = min(1.0, max(pilot.changed or 0.0, abs(bar + room)))
+    chances = [(changed + bar + room) / 2, (changed - bar - room) / 2, 1 - changed]
+    drawn = np.cumsum([draw.multinomial(step, chances, histories) for step in np.diff([0, *plan.items])], axis=0)
+    held, broken = [], []
+    for look, (items, hold, harm) in enumerate(zip(*plan, strict=True)):
+        gained, lost, same = drawn[look].T
+        missing = np.minimum(round(pilot.missing * items), same)
+        held.append(pairs_show(gained, lost + missing, items, bar, hold))
+        broken.append(pairs_show(lost, gained + missing, items, -(bar + pilot.rule.width), harm))
+    return course(np.array(held).T, np.array(broken).T)
+
+
+def _play_share(pilot: Pilot, room: float, plan: _Plan, histories: int, draw: np.random.Generator) -> Course:
+    bar = (pilot.share or 0.0) - (pilot.room or 0.0)
+    truth = min(1.0, max(0.0, bar + room))
+    right = np.cumsum([draw.binomial(step, truth, histories) for step in np.diff([0, *plan.items])], axis=0)
+    held, broken = [], []
+    for look, (items, hold, harm) in enumerate(zip(*plan, strict=True)):
+        missing = round(pilot.missing * items)
+        held.append(right[look] - missing >= _fewest(items, bar, hold))
+        wrong = items - right[look]
+        broken.append(wrong - missing >= _fewest(items, 1 - bar - pilot.rule.width, harm))
+    return course(np.array(held).T, np.array(broken).T)
+
+
+def _play_quantity(pilot: Pilot, room: float, plan: _Plan, histories: int, draw: np.random.Generator) -> Course:
+    walk = np.cumsum([draw.normal(0, math.sqrt(n), histories) for n in np.diff([0, *plan.items])], axis=0)
+    held, broken = [], []
+    for look, (items, hold, harm) in enumerate(zip(*plan, strict=True)):
+        found, error = room + pilot.spread * walk[look] / items, pilot.spread / math.sqrt(items)
+        held.append(found - pilot.missing > _student(hold, items) * error)
+        broken.append(found + pilot.missing < pilot.rule.width - _student(harm, items) * error)
+    return course(np.array(held).T, np.array(broken).T)
+
+
+@cache
+def _fewest(items: int, bar: float, tail: float) -> int:
+    """The fewest of so many items that, being right, show a share above `bar`; one more than all where none do."""
+    low, high = 0, items + 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if clopper_pearson(middle, items, tail=tail).low > bar else (middle + 1, high)
+    return low
+
+
+def _needed(pilot: Pilot, hold: float, harm: float) -> int | None:
+    room = pilot.width - 2 * pilot.missing
+    if room <= 0:
+        return None
+    items, both = 2.0, quantile(hold) + quantile(harm)
+    is_share = pilot.changed is not None or pilot.share is not None
+    for _ in range(20):  # bounds on a mean depend on the number of items, a little
+        items = max(2.0 if is_share else FEWEST_ITEMS_OF_A_MEAN, (both * pilot.spread / room) ** 2)
+        if is_share:
+            break
+        both = _student(hold, round(items)) + _student(harm, round(items))
+    return math.ceil(items * pilot.effect) if items * pilot.effect <= MOST_ITEMS else None
+
+
+def _student(tail: float, items: int) -> float:
+    return student_t(cautious(tail, items), items - 1)
+
+
+def _spread(evidence: Evidence) -> float:
+    """Standard deviation of one item."""
+    match evidence:
+        case Share() | ShareDifference():
+            # Without any change in the pilot, as if half an item had changed: no pilot shows that none ever will.
+            return float(np.sqrt(max(evidence.filled(0.0).var(), 0.5 / evidence.items)))
+        case Quantity():
+            sums, weights = _by_item(evidence)
+            return float(np.std(sums - sums.sum() / weights.sum() * weights) / weights.mean())
+    raise TypeError(f"no spread of a {type(evidence).__name__}")
+
+
+def _effect(evidence: Evidence) -> float:
+    """Items that count as one: how much wider clusters make the interval."""
+    match evidence:
+        case Share() | ShareDifference():
+            return 1 / effective_share(evidence.filled(0.0), evidence.groups, tail=0.05)
+        case Quantity():
+            sums, weights = _by_item(evidence)
+            return 1 / effective_share(sums - sums.sum() / weights.sum() * weights, evidence.groups, tail=0.05)
+    raise TypeError(f"no clusters of a {type(evidence).__name__}")
+
+
+def _by_item(evidence: Quantity) -> tuple[Numbers, Numbers]:
+    return evidence.filled(0), np.array([evidence.weights[item] for item in evidence.sums])
+
+
+def _rates(pilots: Sequence[Pilot], courses: Sequence[Course], looks: int) -> Rates:
+    required = [n for n, pilot in enumerate(pilots) if pilot.rule.required]
+    promoted, blocked, stops = outcome([courses[n] for n in required], looks)
+    planned = [schedule(pilots[n].rule.items or 0, looks) for n in required]
+    used = sum(np.asarray(counts)[stop - 1] for counts, stop in zip(planned, stops, strict=True))
+    share = float(np.mean(used)) / sum(counts[-1] for counts in planned)
+    return Rates(float(promoted.mean()), float(blocked.mean()), float(1 - promoted.mean() - blocked.mean()), share)

@@ -1,0 +1,54 @@
+"""An evaluation in Markdown, for the orchestrator's pages: the tables of the whole page, and where that is."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from lifecycle.artifacts import Score
+from lifecycle.pages.render import ENVIRONMENT, escaped
+from lifecycle.report.findings import Findings, Line
+from lifecycle.report.page import applied, sentence, verdict
+from lifecycle.report.pictures import interval
+from lifecycle.report.text import one_line
+from lifecycle.report.words import NOT_MEASURED, Unit
+
+LONGEST_VALUE = 600
+
+
+def markdown(f: Findings, *, path: Path) -> str:
+    """The verdict, the rules and the scores; `path` is where the whole page lies."""
+    rules = [applied(f, rule, check) for rule, check in f.checks]
+    template = _environment().get_template("summary.md.jinja")
+    return template.render(f=f, headline=verdict(f), summary=sentence(f), rules=rules, path=path)
+
+
+def _score(score: Score | None, unit: Unit) -> str:
+    return "" if score is None else interval(score, unit)
+
+
+def _difference(line: Line) -> str:
+    found, show = line.difference, line.unit.difference
+    if found is None:
+        return ""
+    if found.value is None or found.low is None or found.high is None:
+        return NOT_MEASURED
+    return f"{show(found.value)} [{show(found.low)}, {show(found.high)}]"
+
+
+def _baselines(line: Line) -> str:
+    return ", ".join(f"{name} {line.unit.show(value)}" for name, value in line.baselines.items())
+
+
+@cache
+def _environment() -> Environment:
+    """As for every Markdown page, with templates from here, and no value longer than a cell can bear."""
+    environment = ENVIRONMENT.overlay(loader=FileSystemLoader(Path(__file__).parent), finalize=_finalize)
+    environment.filters = {**ENVIRONMENT.filters, "score": _score, "difference": _difference, "baselines": _baselines}
+    return environment
+
+
+def _finalize(value: Any) -> str:
+    return escaped(value if isinstance(value, Markup) else one_line(value, LONGEST_VALUE))
