@@ -23,7 +23,7 @@ test: install-dev
 	$(VENV)/bin/python -m pytest -m "not gpu" $(ARGS)
 
 bench: install-dev
-	for program in evaluate gate learning; do $(VENV)/bin/python -m benchmarks.$$program || failed=1; done; exit $${failed:-0}
+	for program in data scale evaluate gate learning; do $(VENV)/bin/python -m benchmarks.$$program || failed=1; done; exit $${failed:-0}
 
 lint: install-dev
 	$(VENV)/bin/ruff check .

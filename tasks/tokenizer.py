@@ -5,6 +5,8 @@ from tasks.session import Session
 
 
 @stage_task()
-def train_tokenizer(session: Session, config: stage.TokenizerConfig, corpus: Corpus) -> Tokenizer:
+def train_tokenizer(
+    session: Session, config: stage.TokenizerConfig | stage.AdoptTokenizerConfig, corpus: Corpus
+) -> Tokenizer:
     """A tokenizer with the chat template bound to it."""
     return run_stage(session, stage.train_tokenizer, config, corpus)

@@ -40,6 +40,17 @@ def save_tokenizer(bpe: tokenizers.Tokenizer, folder: Path, *, max_seq_len: int 
             f"expected the special tokens {SPECIAL_TOKENS} at ids 0 to {len(SPECIAL_TOKENS) - 1}, found {found}. "
             "Train the tokenizer with special_tokens=list(SPECIAL_TOKENS)."
         )
+    return _save(bpe, folder, max_seq_len)
+
+
+def save_adopted(bpe: tokenizers.Tokenizer, folder: Path) -> Protocol:
+    """Write a tokenizer trained elsewhere with our template: its ids stay, the special tokens it lacks follow them."""
+    spec = json.loads(bpe.to_str())
+    spec["post_processor"] = None  # some add a token at the start, where ours is written by template and packing
+    return _save(tokenizers.Tokenizer.from_str(json.dumps(spec)), folder, None)
+
+
+def _save(bpe: tokenizers.Tokenizer, folder: Path, max_seq_len: int | None) -> Protocol:
     bpe = tokenizers.Tokenizer.from_str(bpe.to_str())
     bpe.no_truncation()  # a limit left in the file would cut conversations where nobody counts them
     bpe.no_padding()

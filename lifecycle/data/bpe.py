@@ -14,6 +14,16 @@ from tokenizers.trainers import BpeTrainer
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}{1,%d}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
+def _byte_letters() -> dict[int, str]:
+    """The printable letter that stands for each byte (Radford et al. 2019, `bytes_to_unicode` of GPT-2's code)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+
+
+BYTE_LETTERS = _byte_letters()
+
+
 def train_bpe(
     texts: Iterable[str], *, vocab_size: int, special_tokens: Sequence[str], max_digits_per_token: int
 ) -> Tokenizer:

@@ -8,7 +8,6 @@ from pathlib import Path
 from lifecycle.data.conversations import Message, prompt_key
 from lifecycle.data.decontaminate import HeldOut, item_text
 from lifecycle.data.jsonl import Row
-from lifecycle.data.words import WordTable
 from lifecycle.errors import InputError
 
 
@@ -31,7 +30,7 @@ class Curator:
         kept: list[Row] = []
         reasons: Counter[str] = Counter()
         seen: set[Hashable] = set()
-        contaminated = self.held_out.found_in(WordTable(item_text(row) for row in rows))
+        contaminated = self.held_out.found_in([item_text(row) for row in rows])
         for index, row in enumerate(rows):
             if same(row) in seen:
                 reasons["duplicate"] += 1

@@ -1,7 +1,8 @@
 """Keep what we score out of what we train on: by n-grams of words, and by equality of whole prompts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from lifecycle.artifacts import Suites
 from lifecycle.data.conversations import Message, prompt_key, user_text
 from lifecycle.data.jsonl import Row, load_rows
+from lifecycle.data.minhash import blocks, hashed_words, pays_to_compile
 from lifecycle.data.order import U64
 from lifecycle.data.records import record_text
-from lifecycle.data.words import WordTable
+from lifecycle.data.words import BASE, WordTable
 
 # An item of fewer words ("section: libs") is no fingerprint: it would flag half the corpus. Its prompt still counts.
 MIN_ITEM_WORDS = 5
+
+# A byte for each slot: at 16 a gram, 94 windows of 100 are done after one look, and the sieve still lies in the cache.
+SIEVE_SLOTS_PER_GRAM = 16
 
 
 class NgramRule(BaseModel):
@@ -38,7 +43,7 @@ class NgramRule(BaseModel):
         return max(1, min(10, math.floor(self.common_item_share * items)))
 
 
-class _Grams(NamedTuple):
+class Grams(NamedTuple):
     """The distinctive n-grams of one length, sorted, each with one item it occurs in."""
 
     length: int
@@ -53,7 +58,7 @@ class HeldOut:
         items = [(f"{suite}/{row['id']}", row) for suite in suites.items for row in load_rows(suites.file_of(suite))]
         self.names = [name for name, _ in items]
         self.prompts = {prompt_key(row["messages"]): name for name, row in items}
-        self.grams = _index([item_text(row) for _, row in items], rule)
+        self.grams = index_items([item_text(row) for _, row in items], rule)
         protected = set(np.concatenate([grams.items for grams in self.grams]).tolist()) if self.grams else set()
         self.facts = {
             "items": len(items),
@@ -65,16 +70,53 @@ class HeldOut:
         """The item with the same prompt, up to case and white space."""
         return self.prompts.get(prompt_key(messages))
 
-    def found_in(self, words: WordTable) -> dict[int, str]:
-        """Index of each contaminated text -> an item it shares an n-gram with."""
-        found: dict[int, str] = {}
-        for grams in self.grams:
-            windows = words.windows(grams.length)
-            at = np.searchsorted(grams.hashes, windows.hashes)
-            at[at == len(grams.hashes)] = 0
-            for hit in np.flatnonzero(grams.hashes[at] == windows.hashes):
-                found.setdefault(int(windows.owners[hit]), self.names[grams.items[at[hit]]])
-        return found
+    def found_in(self, texts: Sequence[str], *, compiled: bool | None = None) -> dict[int, str]:
+        """Index of each contaminated text -> an item it shares an n-gram with: of its shortest n-grams, the first."""
+        if compiled is None:
+            compiled = pays_to_compile(texts)
+        return {text: self.names[item] for text, item in found_in(self.grams, texts, compiled=compiled).items()}
+
+
+def found_in(grams: Sequence[Grams], texts: Sequence[str], *, compiled: bool) -> dict[int, int]:
+    """Index of each contaminated text -> number of an item. Compiled or not, the result is the same."""
+    find = _compiled_search(grams) if compiled and grams else partial(_found, grams)
+    found: dict[int, int] = {}
+    start = 0
+    for block in blocks(texts):
+        found |= {start + text: item for text, item in find(block).items()}
+        start += len(block)
+    return found
+
+
+def _found(grams: Sequence[Grams], texts: Sequence[str]) -> dict[int, int]:
+    """Index of each contaminated text -> number of an item."""
+    words = WordTable(texts)
+    found: dict[int, int] = {}
+    for known in grams:
+        windows = words.windows(known.length)
+        at = np.searchsorted(known.hashes, windows.hashes)
+        at[at == len(known.hashes)] = 0
+        for hit in np.flatnonzero(known.hashes[at] == windows.hashes):
+            found.setdefault(int(windows.owners[hit]), int(known.items[at[hit]]))
+    return found
+
+
+def _compiled_search(grams: Sequence[Grams]) -> Callable[[Sequence[str]], dict[int, int]]:
+    """The same by compiled loops."""
+    from lifecycle.data import dedup_kernels  # imports numba
+
+    hashes, items = np.concatenate([g.hashes for g in grams]), np.concatenate([g.items for g in grams])
+    lengths = np.array([g.length for g in grams], np.int64)
+    bounds = np.cumsum([0, *(len(g.hashes) for g in grams)]).astype(np.int64)
+    sieve = np.zeros(1 << (SIEVE_SLOTS_PER_GRAM * len(hashes)).bit_length(), np.uint8)
+    sieve[(hashes >> np.uint64(dedup_kernels.SIEVE_SHIFT)) & np.uint64(len(sieve) - 1)] = 1
+
+    def found(texts: Sequence[str]) -> dict[int, int]:
+        words, counts = hashed_words(texts)
+        first = dedup_kernels.first_grams_found(words, counts, BASE, lengths, bounds, hashes, sieve)
+        return {int(text): int(items[first[text]]) for text in np.flatnonzero(first >= 0)}
+
+    return found
 
 
 def item_text(row: Row) -> str:
@@ -82,7 +124,7 @@ def item_text(row: Row) -> str:
     return record_text(row["record"]) if "record" in row else user_text(row.get("prompt") or row["messages"])
 
 
-def _index(texts: Sequence[str], rule: NgramRule) -> list[_Grams]:
+def index_items(texts: Sequence[str], rule: NgramRule) -> list[Grams]:
     """Distinctive n-grams by length: windows of long items, short items whole."""
     words = WordTable(texts)
     index = []
@@ -93,5 +135,5 @@ def _index(texts: Sequence[str], rule: NgramRule) -> list[_Grams]:
         hashes, first, times = np.unique(pairs[:, 0], return_index=True, return_counts=True)
         kept = times <= rule.common_above(len(texts))
         if kept.any():
-            index.append(_Grams(length, hashes[kept], pairs[first[kept], 1].astype(np.int64)))
+            index.append(Grams(length, hashes[kept], pairs[first[kept], 1].astype(np.int64)))
     return index

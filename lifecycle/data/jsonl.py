@@ -1,12 +1,14 @@
 """JSON Lines in and out. A line that cannot be used comes back with a reason; none is repaired or skipped."""
 
 import gzip
+import mmap
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
+import numpy as np
 import orjson
 
 from lifecycle.errors import InputError
@@ -16,6 +18,8 @@ Row = dict[str, Any]
 # A whole book is 10 MB; a longer line is a broken writer, and memory is at risk.
 MAX_LINE_BYTES = 16 * 2**20
 EXCERPT_CHARACTERS = 200
+SCAN_BYTES = 16 * 2**20
+NEWLINE = 0x0A
 
 
 class Line(NamedTuple):
@@ -96,6 +100,26 @@ def load_rows(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
         for line in file:
             yield orjson.loads(line)
+
+
+class Lines:
+    """The rows of a file this project wrote and sealed, by number: 8 bytes of memory a row, whatever its length."""
+
+    def __init__(self, path: Path) -> None:
+        self.bytes = path.stat().st_size
+        with path.open("rb") as file:
+            self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.bytes else b""
+        ends = [
+            begin + 1 + np.flatnonzero(np.frombuffer(self._content[begin : begin + SCAN_BYTES], np.uint8) == NEWLINE)
+            for begin in range(0, self.bytes, SCAN_BYTES)
+        ]
+        self._bounds = np.concatenate([np.zeros(1, np.int64), *ends])
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __getitem__(self, number: int) -> Row:
+        return cast(Row, orjson.loads(self._content[self._bounds[number] : self._bounds[number + 1]]))
 
 
 def fault_of_text(value: object) -> str | None:

@@ -1,6 +1,5 @@
 """Texts as arrays of word hashes: what near-duplicate search and decontamination both look at."""
 
-import hashlib
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from lifecycle.data.order import U64
 # (Brown et al. 2020, appendix C, normalise the same way).
 WORD = re.compile(r"[^\W_]+")
 BASE = np.uint64(0x9E3779B97F4A7C15 | 1)  # any odd number keeps the rolling hash a bijection in each word
+MASK = 2**64 - 1
 
 
 def split_words(text: str) -> list[str]:
@@ -71,9 +71,25 @@ class WordTable:
 
 
 class _WordHashes(dict[str, int]):
-    """Word -> 64 bits of its BLAKE2b; each distinct word is hashed once."""
+    """Word -> its hash; each distinct word is hashed once."""
 
     def __missing__(self, word: str) -> int:
-        value = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
-        self[word] = value
+        value = self[word] = hash_word(word)
         return value
+
+
+def hash_word(word: str) -> int:
+    """64 bits of a word: its UTF-8 bytes, eight at a time, each mixed into what came before (order.mix64).
+
+    Simple enough for a compiled loop to do the same. Who wants two words to collide can make them do so: nothing that
+    must withstand an attacker hangs on it, equal texts are found by comparing them.
+    """
+    state = 0
+    data = word.encode("utf-8", "surrogatepass")
+    for start in range(0, len(data), 8):
+        state ^= int.from_bytes(data[start : start + 8], "big")
+        state = (state + 0x9E3779B97F4A7C15) & MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
+        state ^= state >> 31
+    return state

@@ -33,7 +33,7 @@ from lifecycle.stages.release import ReleaseConfig
 from lifecycle.stages.sft import SftConfig
 from lifecycle.stages.shards import ShardsConfig
 from lifecycle.stages.suites import SuitesConfig
-from lifecycle.stages.tokenizer import TokenizerConfig
+from lifecycle.stages.tokenizer import AdoptTokenizerConfig, TokenizerConfig
 
 
 class LifecycleConfig(BaseModel):
@@ -48,7 +48,7 @@ class LifecycleConfig(BaseModel):
 
     suites: SuitesConfig
     corpus: CorpusConfig
-    tokenizer: TokenizerConfig
+    tokenizer: TokenizerConfig | AdoptTokenizerConfig
     shards: ShardsConfig
     pretrain: PretrainConfig
     demonstrations: DemonstrationsConfig

@@ -4,19 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import orjson
 from pydantic import Field, model_validator
 
 from lifecycle import contracts, progress
 from lifecycle.artifacts import Corpus, Suites
+from lifecycle.data.clusters import kept_of_each
 from lifecycle.data.decontaminate import HeldOut, NgramRule
-from lifecycle.data.dedup import NearDuplicates, best_of_each, first_copies, near_duplicate_clusters
+from lifecycle.data.dedup import first_copies, near_duplicate_clusters
 from lifecycle.data.documents import Bad, Document, Source, read_documents
 from lifecycle.data.filters import Drop, QualityRules
 from lifecycle.data.funnel import Funnel
 from lifecycle.data.jsonl import write_rows
+from lifecycle.data.minhash import NearDuplicates
 from lifecycle.data.mixture import over_cap, validation_split
-from lifecycle.data.words import WordTable
 from lifecycle.errors import InputError
 from lifecycle.sealing import StageConfig
 
@@ -27,6 +29,7 @@ class CorpusConfig(StageConfig):
     """Which text, and what is dropped from it. A step set to None is switched off."""
 
     stage: ClassVar[str] = "corpus"
+    revision: ClassVar[int] = 2
     sources: tuple[Source, ...] = Field(min_length=1, description="Where text comes from, in order of preference.")
     max_bad_row_share: float = Field(
         0.01, ge=0, le=1, description="More unusable rows than this in a source, and it is refused as broken."
@@ -56,7 +59,7 @@ def build_corpus(config: CorpusConfig, suites: Suites, *, out_dir: Path) -> Corp
     report: dict[str, Any] = {}
     documents = read_sources(config, funnel)
     documents = _filter(config, documents, funnel)
-    documents = _deduplicate(config, documents, funnel, report)
+    documents = _deduplicate(config, documents, funnel, report, out_dir / "scratch")
     documents = _decontaminate(config, suites, documents, funnel, report)
     documents = _cap(config, documents, funnel)
     held_out = validation_split(documents, config.sources, share=config.validation_share, seed=config.seed)
@@ -136,7 +139,7 @@ def _filter(config: CorpusConfig, documents: Sequence[Document], funnel: Funnel)
 
 
 def _deduplicate(
-    config: CorpusConfig, documents: Sequence[Document], funnel: Funnel, report: dict[str, Any]
+    config: CorpusConfig, documents: Sequence[Document], funnel: Funnel, report: dict[str, Any], scratch: Path
 ) -> list[Document]:
     if config.exact_deduplication:
         first = first_copies([document.text for document in documents])
@@ -144,12 +147,12 @@ def _deduplicate(
         documents = _keep_unlisted(documents, funnel, copies, "duplicate_exact", "exact duplicates")
     if config.near_duplicates is not None:
         texts = [document.text for document in documents]
-        clusters = near_duplicate_clusters(WordTable(texts), config.near_duplicates)
-        best = best_of_each(clusters.cluster, texts)
-        roots = [int(root) for root in clusters.cluster]
-        copies = {index: _copy_of(documents[best[root]]) for index, root in enumerate(roots) if best[root] != index}
-        pairs = {"candidate_pairs": clusters.candidate_pairs, "verified_pairs": clusters.verified_pairs}
-        report["near_duplicates"] = {**pairs, "clusters": len({roots[index] for index in copies})}
+        found = near_duplicate_clusters(texts, config.near_duplicates, scratch=scratch / "near_duplicates")
+        kept = kept_of_each(found.cluster, np.fromiter(map(len, texts), np.int64, len(texts)))
+        copies = {int(i): _copy_of(documents[kept[i]]) for i in np.flatnonzero(kept != np.arange(len(kept)))}
+        clusters = len(np.unique(found.cluster[list(copies)]))
+        pairs = {"candidate_pairs": found.candidate_pairs, "verified_pairs": found.unread_pairs + found.verified_pairs}
+        report["near_duplicates"] = {**pairs, "clusters": clusters}
         documents = _keep_unlisted(documents, funnel, copies, "duplicate_near", "near duplicates")
     return list(documents)
 
@@ -159,7 +162,7 @@ def _decontaminate(
 ) -> list[Document]:
     held_out = HeldOut(suites, config.decontamination)
     report["decontamination"] = held_out.facts
-    found = held_out.found_in(WordTable(document.text for document in documents))
+    found = held_out.found_in([document.text for document in documents])
     items = {index: f"shares words with {item}" for index, item in found.items()}
     return _keep_unlisted(documents, funnel, items, "contaminated", "decontamination")
 

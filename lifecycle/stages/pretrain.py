@@ -56,6 +56,7 @@ class PretrainConfig(StageConfig):
     ranks: int = how_it_ran(2, ge=1, description="Processes on this machine: GPUs, or cores.")
     threads: int | None = how_it_ran(None, ge=1, description="Of each rank; default: cores shared out.")
     micro_batch_rows: int | None = how_it_ran(None, ge=1, description="Of a rank at once; default: all its rows.")
+    loader_threads: int = how_it_ran(1, ge=0, description="Of each rank, reading rows some steps ahead.")
     save_every_steps: int = how_it_ran(100, ge=1)
     keep_checkpoints: int = how_it_ran(2, ge=1)
     validate_every_steps: int = how_it_ran(200, ge=1)

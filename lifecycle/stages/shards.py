@@ -1,47 +1,76 @@
 """Documents to fixed-length rows of ids, in files a trainer maps into memory."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from lifecycle import contracts, progress
 from lifecycle.artifacts import Corpus, Tokenizer, TokenShards
 from lifecycle.chat.protocol import load_tokenizer
-from lifecycle.data.jsonl import Row, load_rows
+from lifecycle.data.encoding import Encoder, Text, in_batches, source_numbers
+from lifecycle.data.jsonl import Lines
+from lifecycle.data.layout import BestFit, Concatenated, Packing, Segments, cuts_by_best_fit, cuts_by_concatenation
 from lifecycle.data.order import shuffled
-from lifecycle.data.packing import INDEX, Index, RowWriter, dtype_for, encode_documents
+from lifecycle.data.packing import INDEX, Cuts, Index, RowWriter, Shard, dtype_for
 from lifecycle.errors import InputError
-from lifecycle.sealing import StageConfig
+from lifecycle.sealing import LOG_FOLDER, StageConfig
 
-REPORT_EVERY_DOCUMENTS = 500
+ORDER_AT_ONCE = 8192
 
 
 class ShardsConfig(StageConfig):
     """How documents become rows. `max_seq_len` has its home here: every later stage reads it from its input."""
 
     stage: ClassVar[str] = "shards"
+    revision: ClassVar[int] = 2
     max_seq_len: int = Field(512, ge=8, description="Tokens per row, for every later stage too.")
+    packing: Literal["concatenate", "best_fit"] = Field(
+        "concatenate",
+        description="End to end and cut, no padding; or each document whole where a row holds it, the rest padded.",
+    )
     rows_per_shard: int = Field(65_536, ge=1, description="Rows in a file; at 2,048 tokens of 2 bytes that is 256 MB.")
     seed: int = Field(0, description="Names the order in which documents are laid out.")
 
 
+class Packed(NamedTuple):
+    """What became of one split."""
+
+    shards: list[Shard]
+    tokens_by_source: dict[str, int]
+    padding_tokens: int
+    tail_tokens: int
+    lengths: NDArray[np.int64]
+
+
 def pack_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, *, out_dir: Path) -> TokenShards:
-    """Concatenate documents in shuffled order, each behind a BOS token, and cut them into equal rows."""
+    """Documents in shuffled order, each behind a BOS token, in rows of equal length with their boundaries kept."""
     contracts.trained_on(tokenizer, corpus)
-    train, tokens_by_source = _pack(config, corpus.train_file, tokenizer, out_dir, "train-{:05d}.bin")
-    validation, _ = _pack(config, corpus.validation_file, tokenizer, out_dir, "validation.bin", one_file=True)
+    dtype = dtype_for(tokenizer.vocab_size)
+    packing: Packing = Concatenated(config.max_seq_len, dtype)
+    if config.packing == "best_fit":
+        packing = BestFit(config.max_seq_len, dtype, pad_id=tokenizer.pad_id, window_rows=config.rows_per_shard)
+    train = _pack(config, packing, corpus.train_file, tokenizer, out_dir, "train-{:05d}.bin")
+    # Held-out rows are end to end whatever the training rows are: their loss compares two ways of packing.
+    end_to_end = Concatenated(config.max_seq_len, dtype)
+    validation = _pack(config, end_to_end, corpus.validation_file, tokenizer, out_dir, "validation.bin", one_file=True)
     index = Index(
         max_seq_len=config.max_seq_len,
-        dtype=dtype_for(tokenizer.vocab_size),
+        dtype=dtype,
+        packing=config.packing,
+        pad_id=tokenizer.pad_id,
         shards=train.shards,
         validation=validation.shards[0],
-        tokens_by_source=tokens_by_source,
-        tail_tokens=len(train.tail),
-        validation_tail_tokens=len(validation.tail),
+        tokens_by_source=train.tokens_by_source,
+        padding_tokens=train.padding_tokens,
+        tail_tokens=train.tail_tokens,
+        validation_tail_tokens=validation.tail_tokens,
+        cuts=_cuts(config, train.lengths),
     )
     (out_dir / INDEX).write_text(index.model_dump_json(indent=1))
     rows = sum(shard.rows for shard in index.shards)
@@ -51,50 +80,91 @@ def pack_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, *, o
         vocab_size=tokenizer.vocab_size,
         rows=rows,
         validation_rows=index.validation.rows,
-        tokens=rows * config.max_seq_len,
+        tokens=rows * config.max_seq_len - index.padding_tokens,
         dtype=index.dtype,
-        tokens_by_source=tokens_by_source,
+        tokens_by_source=index.tokens_by_source,
         protocol_digest=tokenizer.protocol_digest,
     ).seal(config, corpus, tokenizer)
 
 
 def _pack(
-    config: ShardsConfig, file: Path, tokenizer: Tokenizer, out_dir: Path, name: str, *, one_file: bool = False
-) -> tuple[RowWriter, dict[str, int]]:
-    """Write the rows of one split. Returns the writer, closed, and the tokens in whole rows by source."""
-    rows = list(load_rows(file))
-    rows = [rows[index] for index in shuffled(range(len(rows)), len(rows), "documents", config.seed)]
-    writer = RowWriter(
-        out_dir,
-        (name.format(number) for number in count()),
-        max_seq_len=config.max_seq_len,
-        rows_per_shard=2**62 if one_file else config.rows_per_shard,
-        dtype=dtype_for(tokenizer.vocab_size),
-    )
-    lengths: list[int] = []
-    writer.write(_encode(rows, tokenizer, lengths))
+    config: ShardsConfig,
+    packing: Packing,
+    file: Path,
+    tokenizer: Tokenizer,
+    out_dir: Path,
+    name: str,
+    *,
+    one_file: bool = False,
+) -> Packed:
+    """Write the rows of one split."""
+    lines = Lines(file)
+    rows_per_shard = 2**62 if one_file else config.rows_per_shard
+    writer = RowWriter(out_dir, (name.format(n) for n in count()), packing, rows_per_shard=rows_per_shard)
+    encoder = Encoder(load_tokenizer(tokenizer.path), bos_id=tokenizer.bos_id, total_bytes=lines.bytes)
+    sources: dict[str, int] = {}
+    source_of_line = np.zeros(len(lines), np.int64)
+    lengths: list[NDArray[np.int64]] = []
+    source_of: list[NDArray[np.int64]] = []
+    done = 0
+    for texts, encoded in encoder.encode(in_batches(_in_order(lines, config.seed))):
+        documents = np.array([text.line for text in texts], np.int64)
+        source_of_line[documents] = source_numbers(texts, sources)
+        writer.write(Segments.whole(encoded.ids.astype(dtype_for(tokenizer.vocab_size)), encoded.lengths, documents))
+        lengths.append(encoded.lengths)
+        source_of.append(source_of_line[documents])
+        done += len(texts)
+        progress.report(done, len(lines), "documents", "encoding")
     if not writer.close():
         raise InputError(
-            f"expected at least one row of {config.max_seq_len} tokens from {file.name}, found {len(writer.tail)} "
-            "tokens. Add text, lower shards.max_seq_len, or raise corpus.validation_share."
+            f"expected at least one row of {config.max_seq_len} tokens from {file.name}, found "
+            f"{len(packing.tail.ids)} tokens. Add text, lower shards.max_seq_len, or raise corpus.validation_share."
         )
-    return writer, _tokens_by_source(rows, lengths, len(writer.tail))
+    _log_encoding(out_dir, file, encoder)
+    all_lengths, tail = np.concatenate(lengths), packing.tail
+    in_documents = np.bincount(np.concatenate(source_of), weights=all_lengths, minlength=len(sources))
+    in_tail = np.bincount(source_of_line[tail.documents], weights=tail.tokens, minlength=len(sources))
+    in_rows = sum(shard.rows for shard in writer.shards) * config.max_seq_len
+    return Packed(
+        shards=writer.shards,
+        tokens_by_source={name: int((in_documents - in_tail)[sources[name]]) for name in sorted(sources)},
+        padding_tokens=in_rows + len(tail.ids) - int(all_lengths.sum()),
+        tail_tokens=len(tail.ids),
+        lengths=all_lengths,
+    )
 
 
-def _encode(rows: Sequence[Row], tokenizer: Tokenizer, lengths: list[int]) -> Iterator[list[int]]:
-    """The ids of each document; their number is appended to `lengths`."""
-    bpe = load_tokenizer(tokenizer.path)
-    for done, ids in enumerate(encode_documents(bpe, [row["text"] for row in rows], bos_id=tokenizer.bos_id)):
-        if done % REPORT_EVERY_DOCUMENTS == 0:
-            progress.report(done, len(rows), "documents", "encoding")
-        lengths.append(len(ids))
-        yield ids
+def _in_order(lines: Lines, seed: int) -> Iterator[Text]:
+    """The documents in the order that the seed names; the file is read by line, never held."""
+    for first in range(0, len(lines), ORDER_AT_ONCE):
+        positions = np.arange(first, min(first + ORDER_AT_ONCE, len(lines)))
+        for line in shuffled(positions, len(lines), "documents", seed).tolist():
+            row = lines[line]
+            yield Text(line, row["source"], row["text"])
 
 
-def _tokens_by_source(rows: Sequence[Row], lengths: Sequence[int], tail: int) -> dict[str, int]:
-    """Tokens that made it into a row, by source: what is in the tail came last."""
-    ends = np.minimum(np.cumsum(lengths), sum(lengths) - tail)
-    tokens: dict[str, int] = dict.fromkeys(sorted({row["source"] for row in rows}), 0)
-    for row, length in zip(rows, np.diff(ends, prepend=0), strict=True):
-        tokens[row["source"]] += int(length)
-    return tokens
+def _cuts(config: ShardsConfig, lengths: NDArray[np.int64]) -> Cuts:
+    by = {
+        "concatenate": cuts_by_concatenation(lengths, config.max_seq_len),
+        "best_fit": cuts_by_best_fit(lengths, config.max_seq_len),
+    }
+    return Cuts(
+        documents=len(lengths),
+        longer_than_a_row=int((lengths > config.max_seq_len).sum()),
+        cut_documents=int((by[config.packing] > 0).sum()),
+        cut_documents_by_concatenation=int((by["concatenate"] > 0).sum()),
+        cut_documents_by_best_fit=int((by["best_fit"] > 0).sum()),
+        cuts=int(by[config.packing].sum()),
+        cuts_by_concatenation=int(by["concatenate"].sum()),
+        cuts_by_best_fit=int(by["best_fit"].sum()),
+    )
+
+
+def _log_encoding(out_dir: Path, file: Path, encoder: Encoder) -> None:
+    """Which encoder it was: how it ran, for the ids are the same."""
+    (out_dir / LOG_FOLDER).mkdir(exist_ok=True)
+    facts = {
+        "fast_path": encoder.grammar is not None,
+        "documents_left_to_tokenizers": encoder.documents_left_to_tokenizers,
+    }
+    (out_dir / LOG_FOLDER / f"encoding-{file.stem}.json").write_text(json.dumps(facts, indent=1))

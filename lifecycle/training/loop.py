@@ -64,6 +64,7 @@ def train_steps(
     Raises Preempted after saving when any rank was asked to stop, TrainingDiverged when loss or gradient is not finite.
     """
     clock, since, validation = time.monotonic(), steps.start, math.nan
+    padding = batches.padding
     for step in steps:
         for group in engine.optimizer.param_groups:
             group["lr"] = rate(step)
@@ -73,7 +74,7 @@ def train_steps(
             rows_BT = rows_BT.to(device, non_blocking=True)
             # The last token of a row has no label: it is not fed at all.
             logits_BTV = engine(input_ids=rows_BT[:, :-1], use_cache=False).logits
-            micro_loss = next_token_loss(logits_BTV, rows_BT[:, 1:])
+            micro_loss = next_token_loss(logits_BTV, rows_BT[:, 1:], padding)
             engine.backward(micro_loss)
             engine.step()  # steps the optimizer on the last micro batch only
             local += micro_loss.detach()

@@ -16,8 +16,8 @@ from pyarrow import parquet
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from lifecycle.chat.protocol import load_tokenizer, protocol_of
+from lifecycle.data.encoding import encode_documents
 from lifecycle.data.jsonl import Row, load_rows
-from lifecycle.data.packing import encode_documents
 from lifecycle.evaluation.baselines import counted_bits
 from lifecycle.evaluation.encode import Encoder, digest
 from lifecycle.evaluation.engine import Engine, Settings

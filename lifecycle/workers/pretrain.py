@@ -31,6 +31,7 @@ def train(job: PretrainJob, recorder: Recorder) -> PretrainResult:
         seed=config.seed,
         rank=dist.get_rank(),
         ranks=dist.get_world_size(),
+        workers=config.loader_threads,
     )
     engine = start_engine(job)
     checkpoints = Checkpoints(
@@ -98,7 +99,14 @@ def rate(config: PretrainConfig, step: int, steps: int) -> float:
 
 def must_agree(job: PretrainJob, ranks: int) -> dict[str, Any]:
     """What a checkpoint to resume from was made with. Other ranks would cut optimizer and batches differently."""
-    free = {"threads", "save_every_steps", "keep_checkpoints", "validate_every_steps", "log_every_steps"}
+    free = {
+        "threads",
+        "loader_threads",
+        "save_every_steps",
+        "keep_checkpoints",
+        "validate_every_steps",
+        "log_every_steps",
+    }
     settings = job.config.model_dump(mode="json", exclude=free)
     return {**settings, "ranks": ranks, "micro_batch_rows": job.config.rows_at_once, "shards": job.shards_digest}
 

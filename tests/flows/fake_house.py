@@ -197,6 +197,8 @@ def move_in() -> None:
         )
         setattr(module, config_name, config)
         setattr(module, function_name, function)
+        if name == "tokenizer":
+            module.AdoptTokenizerConfig = config  # the other way to one
         sys.modules[module.__name__] = module
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 import tokenizers
@@ -12,6 +13,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from lifecycle.artifacts import Checkpoint, Comparisons, Corpus, Demonstrations, EvalReport, SourceCount, Suites
 from lifecycle.chat.protocol import SPECIAL_TOKENS, save_tokenizer
 from lifecycle.data.jsonl import write_rows
+from lifecycle.data.layout import BestFit, Concatenated, Packing, Segments
+from lifecycle.data.packing import INDEX, Cuts, Index, RowWriter
 from lifecycle.evaluation.items import Item, write_items
 from lifecycle.evaluation.kinds import next_token
 from lifecycle.evaluation.metrics import measured, scores
@@ -52,6 +55,56 @@ def conversation(number: int) -> list[dict[str, str]]:
     section = ("libs", "doc", "perl")[number % 3]
     question = {"role": "user", "content": f"section: {section}\npackage: p{number}"}
     return [question, {"role": "assistant", "content": f'{{"section": "{section}"}}'}]
+
+
+PAD = 63
+
+
+def segments(documents: Sequence[Sequence[int]], first: int = 0) -> Segments:
+    """Documents, numbered from `first`, as a packing takes them."""
+    ids = np.array([token for document in documents for token in document], np.uint16)
+    lengths = np.array([len(document) for document in documents], np.int64)
+    return Segments.whole(ids, lengths, np.arange(first, first + len(documents)))
+
+
+def write_shards(
+    folder: Path,
+    documents: Sequence[Sequence[int]],
+    validation: Sequence[Sequence[int]],
+    *,
+    max_seq_len: int = 4,
+    rows_per_shard: int = 2,
+    best_fit: bool = False,
+) -> RowWriter:
+    """Shards of these documents as they are, with their index; the writer of the training rows comes back, closed."""
+    packing: Packing = Concatenated(max_seq_len, "uint16")
+    if best_fit:
+        packing = BestFit(max_seq_len, "uint16", pad_id=PAD, window_rows=999)
+    train = RowWriter(folder, (f"train-{n}.bin" for n in range(999)), packing, rows_per_shard=rows_per_shard)
+    train.write(segments(documents))
+    held_out = RowWriter(folder, iter(["validation.bin"]), Concatenated(max_seq_len, "uint16"), rows_per_shard=9**9)
+    held_out.write(segments(validation))
+    tokens = sum(map(len, documents)) - len(packing.tail.ids)
+    index = Index(
+        max_seq_len=max_seq_len,
+        dtype="uint16",
+        packing="best_fit" if best_fit else "concatenate",
+        pad_id=PAD,
+        shards=train.close(),
+        validation=held_out.close()[0],
+        tokens_by_source={},
+        padding_tokens=sum(shard.rows for shard in train.shards) * max_seq_len - tokens,
+        tail_tokens=len(packing.tail.ids),
+        validation_tail_tokens=0,
+        cuts=Cuts.model_validate(dict.fromkeys(Cuts.model_fields, 0)),
+    )
+    (folder / INDEX).write_text(index.model_dump_json())
+    return train
+
+
+@pytest.fixture(scope="session")
+def made_shards() -> Callable[..., RowWriter]:
+    return write_shards
 
 
 @pytest.fixture

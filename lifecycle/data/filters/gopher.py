@@ -1,86 +1,125 @@
-"""The quality rules of Gopher: Rae et al. 2021, appendix A.1.1, https://arxiv.org/abs/2112.11446.
+"""The quality rules of Gopher: Rae et al. 2021, appendix A1.1, https://arxiv.org/abs/2112.11446.
 
 Words are what white space separates; a symbol word has no letter or digit and does not count as a word of prose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from lifecycle.data.filters.verdict import Drop
+from lifecycle.data.filters.verdict import Count, Family, at_least_one
 
-STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
-BULLETS = ("•", "-", "‣", "*")
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 ELLIPSES = ("...", "…")
 
 
-class GopherRules(BaseModel):
+class GopherCounts(NamedTuple):
+    """What the rules look at; `stop_words` counts distinct ones, lines are those of `str.splitlines`."""
+
+    words: Count
+    prose_words: Count
+    prose_characters: Count
+    alphabetic_words: Count
+    stop_words: Count
+    hash_signs: Count
+    ellipses: Count
+    lines: Count
+    bullet_lines: Count
+    ellipsis_lines: Count
+
+
+class GopherRules(Family):
     """Defaults are the paper's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    counts: ClassVar[type[GopherCounts]] = GopherCounts
     min_words: int = Field(50, ge=0, description="Words of prose; the paper's 50 assumes web pages, not glosses.")
-    max_words: int = Field(100_000, ge=1)
-    min_mean_word_characters: float = Field(3.0, ge=0)
-    max_mean_word_characters: float = Field(10.0, gt=0)
-    max_symbols_per_word: float = Field(0.1, ge=0, description="'#' per word, and ellipses per word.")
-    max_bullet_line_share: float = Field(0.9, ge=0, le=1)
-    max_ellipsis_line_share: float = Field(0.3, ge=0, le=1)
+    max_words: int = Field(100_000, ge=1, description="Words of prose; longer are dumps and logs.")
+    min_mean_word_characters: float = Field(3.0, ge=0, description="Of the words of prose; below: tables, codes.")
+    max_mean_word_characters: float = Field(10.0, gt=0, description="Of the words of prose; above: URLs, identifiers.")
+    max_symbols_per_word: float = Field(0.1, ge=0, description="'#' per word, and ellipses per word: tags and teasers.")
+    max_bullet_line_share: float = Field(0.9, ge=0, le=1, description="Lines that begin with a bullet: bare lists.")
+    max_ellipsis_line_share: float = Field(0.3, ge=0, le=1, description="Lines that end in an ellipsis: teasers.")
     min_alphabetic_word_share: float = Field(0.8, ge=0, le=1, description="Share of words with at least one letter.")
-    min_stop_words: int = Field(2, ge=0, le=len(STOP_WORDS), description="Distinct words of: " + ", ".join(STOP_WORDS))
+    min_stop_words: int = Field(2, ge=0, description="Distinct stop words: a text without them is hardly sentences.")
+    stop_words: tuple[str, ...] = Field(STOP_WORDS, max_length=32, description="The paper's, which are English.")
+    bullets: str = Field("•-‣*", description="Characters that begin an item of a list.")
+    symbols: str | None = Field(None, description="A word of these alone is no prose; None: all but letters, digits.")
 
-    def drop(self, text: str) -> Drop | None:
+    def count(self, text: str) -> GopherCounts:
         words = text.split()
-        return self._drop_for_words(words) or self._drop_for_symbols(text, words) or self._drop_for_lines(text)
-
-    def _drop_for_words(self, words: Sequence[str]) -> Drop | None:
-        prose = [word for word in words if _KNOWN[word] >= _PROSE]
-        if not self.min_words <= len(prose) <= self.max_words:
-            return Drop("gopher_word_count", f"{len(prose)} words, not {self.min_words} to {self.max_words}")
-        mean = sum(map(len, prose)) / max(1, len(prose))
-        if not self.min_mean_word_characters <= mean <= self.max_mean_word_characters:
-            return Drop("gopher_mean_word_length", f"{mean:.2f} characters")
-        alphabetic = sum(_KNOWN[word] == _ALPHABETIC for word in words) / max(1, len(words))
-        if alphabetic < self.min_alphabetic_word_share:
-            return Drop("gopher_alphabetic_words", f"{alphabetic:.2f} < {self.min_alphabetic_word_share}")
-        if len(STOP_WORDS.intersection(words)) < self.min_stop_words:
-            return Drop("gopher_stop_words", f"{len(STOP_WORDS.intersection(words))} < {self.min_stop_words}")
-        return None
-
-    def _drop_for_symbols(self, text: str, words: Sequence[str]) -> Drop | None:
-        ellipses = sum(map(text.count, ELLIPSES))
-        for name, count in (("#", text.count("#")), ("ellipsis", ellipses)):
-            if count > self.max_symbols_per_word * len(words):
-                return Drop("gopher_symbols", f"{count} {name} in {len(words)} words")
-        return None
-
-    def _drop_for_lines(self, text: str) -> Drop | None:
+        kinds = _kinds(self.symbols)
+        prose = [word for word in words if kinds[word] & _PROSE]
         lines = text.splitlines() or [""]
-        bullets = sum(line.lstrip().startswith(BULLETS) for line in lines) / len(lines)
-        if bullets > self.max_bullet_line_share:
-            return Drop("gopher_bullet_lines", f"{bullets:.2f} > {self.max_bullet_line_share}")
-        trailing = sum(line.rstrip().endswith(ELLIPSES) for line in lines) / len(lines)
-        if trailing > self.max_ellipsis_line_share:
-            return Drop("gopher_ellipsis_lines", f"{trailing:.2f} > {self.max_ellipsis_line_share}")
-        return None
+        return GopherCounts(
+            words=len(words),
+            prose_words=len(prose),
+            prose_characters=sum(map(len, prose)),
+            alphabetic_words=sum(kinds[word] & _ALPHABETIC for word in words),
+            stop_words=len(set(self.stop_words).intersection(words)),
+            hash_signs=text.count("#"),
+            ellipses=sum(map(text.count, ELLIPSES)),
+            lines=len(lines),
+            bullet_lines=sum(line.lstrip().startswith(tuple(self.bullets)) for line in lines),
+            ellipsis_lines=sum(line.rstrip().endswith(ELLIPSES) for line in lines),
+        )
+
+    def tests(self, c: GopherCounts) -> Iterator[tuple[str, Count]]:
+        words = at_least_one(c.words)
+        mean = c.prose_characters / at_least_one(c.prose_words)
+        yield "gopher_word_count", (c.prose_words < self.min_words) | (c.prose_words > self.max_words)
+        # A text without a word of prose has no mean; whether that is too few is the rule above.
+        outside = (mean < self.min_mean_word_characters) | (mean > self.max_mean_word_characters)
+        yield "gopher_mean_word_length", outside & (c.prose_words > 0)
+        yield "gopher_alphabetic_words", c.alphabetic_words / words < self.min_alphabetic_word_share
+        yield "gopher_stop_words", c.stop_words < self.min_stop_words
+        yield "gopher_symbols", c.hash_signs / words > self.max_symbols_per_word
+        yield "gopher_symbols", c.ellipses / words > self.max_symbols_per_word
+        yield "gopher_bullet_lines", c.bullet_lines / c.lines > self.max_bullet_line_share
+        yield "gopher_ellipsis_lines", c.ellipsis_lines / c.lines > self.max_ellipsis_line_share
+
+    def detail(self, reason: str, text: str, c: GopherCounts) -> str:
+        match reason:
+            case "gopher_word_count":
+                return f"{c.prose_words} words, not {self.min_words} to {self.max_words}"
+            case "gopher_mean_word_length":
+                return f"{c.prose_characters / c.prose_words:.2f} characters"
+            case "gopher_alphabetic_words":
+                share = c.alphabetic_words / at_least_one(c.words)
+                return f"{share:.2f} < {self.min_alphabetic_word_share}"
+            case "gopher_stop_words":
+                return f"{c.stop_words} < {self.min_stop_words}"
+            case "gopher_symbols":
+                hashes = c.hash_signs / at_least_one(c.words) > self.max_symbols_per_word
+                return f"{c.hash_signs if hashes else c.ellipses} {'#' if hashes else 'ellipsis'} in {c.words} words"
+            case "gopher_bullet_lines":
+                return f"{c.bullet_lines / c.lines:.2f} > {self.max_bullet_line_share}"
+            case _:
+                return f"{c.ellipsis_lines / c.lines:.2f} > {self.max_ellipsis_line_share}"
 
 
-_SYMBOL, _PROSE, _ALPHABETIC = 0, 1, 2
+_ALPHABETIC, _PROSE = 1, 2
 
 
 class _WordKinds(dict[str, int]):
-    """Word -> symbol, prose or alphabetic prose. A language repeats its words: most look-ups are hits."""
+    """Word -> bits: has a letter, is prose. A language repeats its words: most look-ups are hits."""
 
     MAX = 1_000_000  # about 100 MB
+
+    def __init__(self, symbols: str | None) -> None:
+        self.symbols = None if symbols is None else frozenset(symbols)
 
     def __missing__(self, word: str) -> int:
         if len(self) >= self.MAX:
             self.clear()
-        if any(character.isalpha() for character in word):
-            kind = _ALPHABETIC
-        else:
-            kind = _PROSE if any(character.isalnum() for character in word) else _SYMBOL
-        self[word] = kind
-        return kind
+        kind = _ALPHABETIC if any(map(str.isalpha, word)) else 0
+        is_prose = any(map(str.isalnum, word)) if self.symbols is None else not self.symbols.issuperset(word)
+        self[word] = kind | (_PROSE if is_prose else 0)
+        return self[word]
 
 
-_KNOWN = _WordKinds()
+_KINDS: dict[str | None, _WordKinds] = {}
+
+
+def _kinds(symbols: str | None) -> _WordKinds:
+    return _KINDS.setdefault(symbols, _WordKinds(symbols))

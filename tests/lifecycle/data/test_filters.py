@@ -2,8 +2,9 @@
 
 import pytest
 
-from lifecycle.data.filters import QualityRules
-from lifecycle.data.filters.repetition import duplicates, top_ngram_characters
+from lifecycle.data.filters import C4LineRules, C4Rules, QualityRules, RepetitionRules
+from lifecycle.data.filters.c4 import count_sentences
+from lifecycle.data.filters.repetition import TABLE_A1, duplicates, repeated_characters, top_ngram
 
 PROSE = (
     "It was the best of times, it was the worst of times, and nobody knew that winter was to be so long. "
@@ -50,11 +51,45 @@ def test_each_rule_drops_its_own_document_and_says_why(text, reason):
 
 
 def test_a_family_can_be_switched_off():
-    assert QualityRules(gopher=None, repetition=None, c4=None).drop("x") is None
+    assert QualityRules(gopher=None, repetition=None, c4=None, fineweb=None).drop("x") is None
 
 
 def test_repeats_are_counted_after_the_first():
     assert duplicates(["ab", "c", "ab", "ab"]) == (2, 4)
-    # "a b" occurs three times and is three characters long.
-    assert top_ngram_characters(["a", "b", "a", "b", "a", "b"], 2) == (9, "a b")
-    assert top_ngram_characters(["a", "b", "c"], 2) == (0, "")
+    assert top_ngram(["a", "b", "a", "b", "a", "b"], 2) == ("a b", 3)
+    assert top_ngram(["a"], 2) == ("", 0)
+
+
+def test_a_repeated_run_of_words_is_counted_once_and_stepped_over():
+    words = ["the", "cat", "sat", "on", "the", "mat"]
+    # The second time, "the cat sat on the" (14 letters) repeats; what begins inside it is not counted again.
+    assert repeated_characters([*words, *words]) == [14, 17, 0, 0, 0, 0]
+    assert RepetitionRules(max_duplicate_ngram_character_share=TABLE_A1).drop(" ".join([PROSE, PROSE])) is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "sentences"),
+    [
+        ("One. Two? Three!", 3),
+        ("No end at all", 1),
+        ("J. F. Kennedy spoke. He sat down.", 2),
+        ('He said "Go." and went."', 2),
+    ],
+)
+def test_initials_end_no_sentence(line, sentences):
+    assert count_sentences(line, ".!?") == sentences
+
+
+def test_c4_takes_out_the_lines_that_are_not_text_and_counts_each():
+    page = "\n".join(
+        ["Menu", "It rained[1] all day in the town.", "Please enable Javascript.", "", "We use cookies here.", "Yes."]
+    )
+    rules = C4Rules(lines=C4LineRules(min_sentences=1))
+    assert rules.judge(page) == (
+        None,
+        "It rained all day in the town.",
+        {"c4_line_unended": 1, "c4_line_javascript": 1, "c4_line_policy": 1, "c4_line_few_words": 1},
+    )
+    drop = C4Rules(lines=C4LineRules(min_sentences=2)).judge(page).drop
+    assert drop is not None
+    assert drop == ("c4_few_sentences", "1 sentences in 1 lines that stay, not 2")

@@ -4,7 +4,8 @@ import gzip
 
 import pytest
 
-from lifecycle.data.jsonl import fault_of_text, read_lines, read_rows
+from lifecycle.data import jsonl
+from lifecycle.data.jsonl import Lines, fault_of_text, read_lines, read_rows, write_rows
 from lifecycle.errors import InputError
 
 GOOD = b'{"id": "a", "text": "fine"}\n'
@@ -70,3 +71,13 @@ def test_a_torn_gzip_file_is_refused_naming_the_line_it_tears_at(tmp_path):
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"rows.jsonl.gz:\d+: expected readable lines, found: .*Restore the file"):
         list(read_lines(file))
+
+
+def test_lines_are_found_by_number_across_what_is_scanned_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "SCAN_BYTES", 7)
+    rows = [{"id": n, "text": "línea\n" * (n % 4)} for n in range(20)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "empty.jsonl").touch()
+    lines = Lines(tmp_path / "rows.jsonl")
+    assert [lines[number] for number in (19, 0, 7)] == [rows[19], rows[0], rows[7]]
+    assert (len(lines), len(Lines(tmp_path / "empty.jsonl"))) == (20, 0)

@@ -1,9 +1,12 @@
 """Rows hold the documents' tokens, all of them but the tail, in an order that the seed names."""
 
+import json
+
 import numpy as np
 import pytest
 
 from lifecycle.chat.protocol import load_tokenizer
+from lifecycle.data import encoding
 from lifecycle.data.bpe import as_text
 from lifecycle.data.documents import Source
 from lifecycle.data.jsonl import load_rows
@@ -65,6 +68,52 @@ def test_a_tokenizer_of_another_corpus_is_refused(corpus, tokenizer, sources, su
     other = build_corpus(CorpusConfig(sources=sources[:2]), suites, out_dir=tmp_path / "other")
     with pytest.raises(ContractError, match="expected a tokenizer trained on Corpus"):
         pack_shards(ShardsConfig(), other, tokenizer, out_dir=out_dir)
+
+
+def test_best_fit_cuts_no_document_that_fits_a_row_and_says_what_that_saved(corpus, tokenizer, tmp_path):
+    packed = {}
+    for packing in ("concatenate", "best_fit"):
+        (tmp_path / packing).mkdir()
+        config = ShardsConfig(max_seq_len=300, packing=packing)
+        packed[packing] = pack_shards(config, corpus, tokenizer, out_dir=tmp_path / packing)
+    reader = ShardReader(tmp_path / "best_fit")
+    cuts, other = reader.index.cuts, ShardReader(tmp_path / "concatenate").index.cuts
+    documents = reader.pieces(range(len(reader)))["document"]
+    assert cuts.cut_documents == (np.bincount(documents) > 1).sum() == cuts.longer_than_a_row
+    assert cuts.cut_documents < cuts.cut_documents_by_concatenation == other.cut_documents
+    assert cuts.documents == corpus.train_documents
+    rows_BT, pad = reader.rows(range(len(reader))), tokenizer.pad_id
+    assert (
+        (rows_BT == pad).sum()
+        == reader.index.padding_tokens
+        == packed["best_fit"].rows * 300 - packed["best_fit"].tokens
+    )
+    assert sum(reader.index.tokens_by_source.values()) == packed["best_fit"].tokens
+    held_out = [(tmp_path / packing / "validation.bin").read_bytes() for packing in packed]
+    assert held_out[0] == held_out[1]  # the loss on it compares the two
+
+
+def test_a_row_names_the_lines_of_the_corpus_it_is_made_of(corpus, tokenizer, out_dir):
+    pack_shards(ShardsConfig(max_seq_len=32), corpus, tokenizer, out_dir=out_dir)
+    reader, bpe = ShardReader(out_dir), as_text(load_tokenizer(tokenizer.path))
+    texts = [row["text"] for row in load_rows(corpus.train_file)]
+    for row, start, tokens, offset, document in reader.pieces([3, 17]).tolist():
+        expected = [tokenizer.bos_id, *bpe.encode(texts[document]).ids][offset : offset + tokens]
+        assert reader.rows([3, 17])[row, start : start + tokens].tolist() == expected
+
+
+def test_the_fast_path_makes_the_same_artifact_and_is_on_record(corpus, tokenizer, tmp_path, monkeypatch):
+    digests = []
+    for least in (10**9, 0):
+        monkeypatch.setattr(encoding, "FAST_FROM_BYTES", least)
+        (tmp_path / str(least)).mkdir()
+        config = ShardsConfig(max_seq_len=32, packing="best_fit", rows_per_shard=50)
+        digests.append(pack_shards(config, corpus, tokenizer, out_dir=tmp_path / str(least)).digest)
+    assert digests[0] == digests[1]
+    assert json.loads((tmp_path / "0/log/encoding-train.json").read_bytes()) == {
+        "fast_path": True,
+        "documents_left_to_tokenizers": 0,
+    }
 
 
 def test_too_little_text_for_one_row_is_refused(corpus, tokenizer, out_dir):

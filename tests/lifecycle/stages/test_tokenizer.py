@@ -1,14 +1,19 @@
 """The tokenizer of a corpus: special tokens first, text unchanged, the same bytes every time."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from lifecycle.artifacts import Corpus
 from lifecycle.chat.protocol import SPECIAL_TOKENS, load_tokenizer
-from lifecycle.errors import ContractError
-from lifecycle.stages.tokenizer import TokenizerConfig, train_tokenizer
+from lifecycle.data.bpe import as_text
+from lifecycle.data.tokenizer_fit import Fit
+from lifecycle.errors import ContractError, InputError
+from lifecycle.stages.tokenizer import FIT, AdoptTokenizerConfig, TokenizerConfig, train_tokenizer
 
 AGAIN = """
 import sys
@@ -44,3 +49,90 @@ def test_a_corpus_without_documents_is_refused(tmp_path, out_dir):
     nothing = Corpus(path=tmp_path / "empty", **facts).seal(TokenizerConfig())
     with pytest.raises(ContractError, match="expected documents to train and to validate on, found 0 and 3"):
         train_tokenizer(TokenizerConfig(), nothing, out_dir=out_dir)
+
+
+def foreign(folder, change=lambda spec: None, pre_tokenizer=None):
+    """A tokenizer.json of another house: its own special token, a token at the start of every text, no chat tokens."""
+    bpe = tokenizers.Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizer or pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>"], initial_alphabet=alphabet)
+    bpe.train_from_iterator(["the captain saw the ship before dawn"] * 20, trainer)
+    bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    spec = json.loads(bpe.to_str())
+    change(spec)
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(spec))
+    return bpe
+
+
+def test_an_adopted_tokenizer_keeps_its_ids_and_gets_the_chat_tokens_behind_them(corpus, tmp_path, out_dir):
+    theirs = foreign(tmp_path / "theirs")
+    size = theirs.get_vocab_size()
+    adopted = train_tokenizer(AdoptTokenizerConfig(folder=tmp_path / "theirs"), corpus, out_dir=out_dir)
+    ours = load_tokenizer(out_dir)
+    assert [ours.token_to_id(token) for token in SPECIAL_TOKENS] == list(range(size, size + 6))
+    assert (adopted.vocab_size, adopted.bos_id, adopted.stop_id) == (size + 6, size, size + 2)
+    text = "The captain saw 12 ships, naïve 東京"
+    assert ours.encode(text).ids == theirs.encode(text, add_special_tokens=False).ids
+
+
+def test_a_reference_is_compared_with_and_the_fit_is_counted_by_source(corpus, tmp_path, out_dir):
+    foreign(tmp_path / "theirs")
+    config = TokenizerConfig(vocab_size=400, reference=tmp_path / "theirs/tokenizer.json")
+    train_tokenizer(config, corpus, out_dir=out_dir)
+    report = Fit.model_validate_json((out_dir / FIT).read_bytes())
+    assert set(report.sources) == set(corpus.sources)
+    for source in report.sources.values():
+        assert source.bytes_per_token == pytest.approx(source.bytes / source.tokens, abs=1e-4)
+        assert source.bytes_per_token > source.reference_bytes_per_token > 1  # it was trained on this text
+        assert source.changed_documents == 0
+    assert report.learned_tokens == 400 - 256 - 6
+    assert report.unreachable == 0
+
+
+def test_reserved_tokens_stand_behind_the_chat_tokens_and_are_no_text(corpus, out_dir):
+    tokenizer = train_tokenizer(TokenizerConfig(vocab_size=400, reserved_tokens=3), corpus, out_dir=out_dir)
+    bpe = as_text(load_tokenizer(out_dir))
+    assert [bpe.token_to_id(f"<|reserved_{n}|>") for n in range(3)] == [6, 7, 8]
+    assert tokenizer.vocab_size == 400
+    assert not set(bpe.encode("say <|reserved_1|>").ids) & set(range(9))
+
+
+def test_too_many_reserved_tokens_are_refused(corpus, out_dir):
+    with pytest.raises(InputError, match="at least 462 for 6 chat tokens, 200 reserved ones and 256 bytes, found 400"):
+        train_tokenizer(TokenizerConfig(vocab_size=400, reserved_tokens=200), corpus, out_dir=out_dir)
+
+
+def lowercase(spec):
+    spec["normalizer"] = {"type": "Lowercase"}
+
+
+def dropout(spec):
+    spec["model"]["dropout"] = 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lowercase, r"expected a tokenizer that gives text back, found (\d+) of \1 documents changed"),
+        (dropout, "expected byte-level BPE with all 256 bytes and no dropout"),
+        (lambda spec: spec["model"].update(vocab={"<s>": 0, "a": 1}, merges=[]), "expected byte-level BPE with all"),
+        (lambda spec: spec.pop("model"), "expected a folder with a readable tokenizer.json, found KeyError"),
+    ],
+)
+def test_a_tokenizer_that_would_lose_text_is_refused(corpus, tmp_path, out_dir, change, message):
+    foreign(tmp_path / "theirs", change)
+    with pytest.raises(InputError, match=message):
+        train_tokenizer(AdoptTokenizerConfig(folder=tmp_path / "theirs"), corpus, out_dir=out_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("tokenization_theirs.py", "print(1)"), ("tokenizer_config.json", '{"auto_map": {}}')]
+)
+def test_a_folder_that_asks_for_code_to_be_run_is_refused(corpus, tmp_path, out_dir, name, content):
+    foreign(tmp_path / "theirs")
+    (tmp_path / "theirs" / name).write_text(content)
+    with pytest.raises(InputError, match=r"expected a tokenizer that is data, found .*(theirs\.py|auto_map)"):
+        train_tokenizer(AdoptTokenizerConfig(folder=tmp_path / "theirs"), corpus, out_dir=out_dir)

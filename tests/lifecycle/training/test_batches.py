@@ -1,5 +1,7 @@
 """However many ranks there are, together they see the same rows once."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,9 @@ class TenRows:
 
     def validation(self):
         return self.rows(np.arange(5))
+
+    def __len__(self):
+        return 10
 
 
 def of_ranks(ranks: int, micro: int) -> list[Batches]:
@@ -41,3 +46,12 @@ def test_validation_weighs_every_row_once_in_equally_many_batches(ranks, micro):
         for rows, weight in part:
             np.add.at(weights, rows[:, 0].numpy(), weight.numpy())
     assert weights.tolist() == [1] * 5
+
+
+def test_the_share_of_labels_leaves_out_padding_and_each_rows_first_token():
+    reader = TenRows()
+    reader.index = SimpleNamespace(max_seq_len=3, pad_id=1, padding_tokens=5)
+    batches = Batches(reader, batch_rows=8, micro_batch_rows=8, seed=1, rank=0, ranks=1)
+    assert batches.padding == (1, 1 - 5 / 20)
+    reader.index.padding_tokens = 0
+    assert batches.padding is None

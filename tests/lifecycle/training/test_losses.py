@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lifecycle.training.losses import next_token_loss, row_losses
+from lifecycle.training.losses import Padding, next_token_loss, row_losses
 
 
 def test_uniform_logits_cost_log_of_the_vocabulary():
@@ -31,3 +31,13 @@ def test_the_mean_over_rows_is_the_loss_of_the_batch():
     assert row_losses(logits_BTV, labels_BT).mean().item() == pytest.approx(
         next_token_loss(logits_BTV, labels_BT).item(), rel=1e-6
     )
+
+
+def test_padding_costs_nothing_and_every_other_label_weighs_the_same_in_every_batch():
+    torch.manual_seed(0)
+    logits_BTV, labels_BT = torch.randn(2, 4, 7), torch.tensor([[1, 2, 3, 4], [5, 0, 0, 0]])
+    padding = Padding(pad_id=0, labelled_share=5 / 8)
+    real = next_token_loss(logits_BTV[labels_BT > 0][None], labels_BT[labels_BT > 0][None])
+    assert next_token_loss(logits_BTV, labels_BT, padding).item() == pytest.approx(real.item(), rel=1e-6)
+    ranks = [next_token_loss(logits_BTV[[rank]], labels_BT[[rank]], padding).item() for rank in range(2)]
+    assert sum(ranks) / 2 == pytest.approx(real.item(), rel=1e-6)  # though one rank has four labels and the other one

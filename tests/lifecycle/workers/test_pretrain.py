@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from lifecycle import stages
-from lifecycle.data.packing import Index, Shard, ShardReader
+from lifecycle.data.packing import ShardReader
 from lifecycle.errors import Preempted, TrainingDiverged
 from lifecycle.launch import run_worker
 from lifecycle.model.architecture import ModelConfig
@@ -44,23 +44,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def shards_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shards_dir(tmp_path_factory: pytest.TempPathFactory, made_shards) -> Path:
     """Rows of a sequence that can be learned: each id is the one before plus a stride of the row."""
     folder = tmp_path_factory.mktemp("shards")
     first = np.random.default_rng(0).integers(0, V, (ROWS + VALIDATION_ROWS, 1))
     rows = (first + np.arange(T) * (1 + first % 3)) % V
-    rows[:ROWS].astype("<u2").tofile(folder / "train-00000.bin")
-    rows[ROWS:].astype("<u2").tofile(folder / "validation.bin")
-    index = Index(
-        max_seq_len=T,
-        dtype="uint16",
-        shards=[Shard(file="train-00000.bin", rows=ROWS)],
-        validation=Shard(file="validation.bin", rows=VALIDATION_ROWS),
-        tokens_by_source={"made": ROWS * T},
-        tail_tokens=0,
-        validation_tail_tokens=0,
-    )
-    (folder / "index.json").write_text(index.model_dump_json())
+    made_shards(folder, rows[:ROWS].tolist(), rows[ROWS:].tolist(), max_seq_len=T, rows_per_shard=ROWS)
     return folder
 
 

@@ -1,0 +1,145 @@
+"""Time and memory of near-duplicate search as the input grows: `python -m benchmarks.scale [--json FILE]`.
+
+The input is synthetic in its order, real in its words: each text is 14 runs of ten words of the shipped text, one of
+five is another text with one or two runs replaced. Every size has a process of its own, so that its peak is its own.
+"""
+
+import argparse
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from lifecycle.data.jsonl import load_rows, read_lines
+from lifecycle.data.minhash import NearDuplicates
+from lifecycle.data.near_duplicates import declared_bytes, near_duplicates
+
+PACK = Path(__file__).parent.parent / "lifecycle" / "recipes" / "pack" / "corpus"
+SIZES = (10_000, 100_000, 1_000_000)
+SHARD_DOCUMENTS = 50_000
+BYTES_PER_TASK = 64 * 2**20
+RUNS_PER_TEXT, WORDS_PER_RUN = 14, 10
+
+
+def write_shards(folder: Path, documents: int) -> list[Path]:
+    """JSON Lines files of SHARD_DOCUMENTS each."""
+    paths = sorted(PACK.glob("*.jsonl.gz"))
+    words = [word for path in paths for line in read_lines(path) if line.row for word in line.row["text"].split()]
+    pool = [" ".join(words[i : i + WORDS_PER_RUN]) for i in range(0, len(words), WORDS_PER_RUN)]
+    draw = random.Random(documents)
+    paths, earlier = list[Path](), draw.choices(pool, k=RUNS_PER_TEXT)
+    for first in range(0, documents, SHARD_DOCUMENTS):
+        paths.append(folder / f"{first}.jsonl")
+        with paths[-1].open("wb") as file:
+            for number in range(first, min(first + SHARD_DOCUMENTS, documents)):
+                if number % 5 == 4:
+                    runs = list(earlier)
+                    for _ in range(1 + number % 2):
+                        runs[draw.randrange(RUNS_PER_TEXT)] = draw.choice(pool)
+                else:
+                    runs = draw.choices(pool, k=RUNS_PER_TEXT)
+                    earlier = runs if draw.random() < 0.1 else earlier
+                row = {"id": str(number), "text": " ".join(runs)}
+                file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+    return paths
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """The texts of one shard."""
+    return (row["text"] for row in load_rows(path))
+
+
+class Watch:
+    """A `map` that notes how long each step takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, step: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
+        start = time.process_time()
+        results = list(map(step, jobs))
+        self.seconds[step.func.__name__] = time.process_time() - start  # type: ignore[attr-defined]
+        return results
+
+
+def measure(documents: int) -> dict[str, Any]:
+    """One search, in this process."""
+    rule, watch = NearDuplicates(), Watch()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        near_duplicates([lambda: ["load the compiled loops"] * 3], rule, scratch=folder / "warm")
+        # In another process: memory that this one had and gave back would hide what the search takes.
+        with ProcessPoolExecutor(1, get_context("spawn")) as writer:
+            paths = writer.submit(write_shards, folder, documents).result()
+        start_bytes, start = _resident_bytes(), time.process_time()
+        _reset_peak()
+        shards = [partial(texts_of, path) for path in paths]
+        found = near_duplicates(shards, rule, scratch=folder / "s", bytes_per_task=BYTES_PER_TASK, each=watch)
+        seconds = time.process_time() - start
+        scratch = sum(path.stat().st_size for path in (folder / "s").rglob("*") if path.is_file())
+        megabytes = sum(path.stat().st_size for path in paths) / 1e6
+    return {
+        "documents": documents,
+        "megabytes": megabytes,
+        "cpu_seconds": seconds,
+        "megabytes_per_cpu_second": megabytes / seconds,
+        "cpu_seconds_by_step": {**watch.seconds, "merge_and_join": seconds - sum(watch.seconds.values())},
+        "peak_bytes": _peak_bytes() - start_bytes,
+        "declared_bytes": declared_bytes(documents, BYTES_PER_TASK),
+        "scratch_bytes_per_document": scratch / documents,
+        "dropped": int((found.cluster != np.arange(documents)).sum()),
+        **{name: value for name, value in found._asdict().items() if name != "cluster"},
+    }
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _resident_bytes() -> int:
+    return _status("VmRSS")
+
+
+def _peak_bytes() -> int:
+    return _status("VmHWM")
+
+
+def _reset_peak() -> None:
+    """Linux forgets the peak on request; what writing the input took is not the search's."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def main() -> None:
+    """Print one line a size, and the same as JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write one JSON object a size to this file")
+    parser.add_argument("--documents", type=int, help="measure this size in this process and print JSON")
+    arguments = parser.parse_args()
+    if arguments.documents:
+        print(orjson.dumps(measure(arguments.documents)).decode())
+        return
+    lines = []
+    for size in SIZES:
+        command = [sys.executable, "-m", "benchmarks.scale", "--documents", str(size)]
+        lines.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+        print(lines[-1], flush=True)
+    if arguments.json:
+        arguments.json.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""What has the form of personal data goes, and what only looks like it stays."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle.data.scrub import Scrubbing, is_iban, scrub
+
+RULE = Scrubbing()
+
+
+def test_each_kind_becomes_its_placeholder_and_is_counted():
+    text = (
+        "Write to ann.o'neil+x@mail.example.org or call +44 20 7946 0958 or (212) 555-0147. Pay DE89 3704 0044 0532 "
+        "0130 00 from 8.8.8.8 or 2001:4860:4860::8888 with AKIAIOSFODNN7EXAMPLE."
+    )
+    assert scrub(text, RULE) == (
+        "Write to <EMAIL> or call <PHONE> or <PHONE>. Pay <IBAN> from <IP> or <IP> with <API_KEY>.",
+        {"API_KEY": 1, "EMAIL": 1, "IBAN": 1, "IP": 2, "PHONE": 2},
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Version 3.8.8.1999 of 2024-01-31, 10:45:00, ISBN 978-3-16-148410-0, 1,234,567 of 12345678901 at 192.168.0.1",
+        "DE88 3704 0044 0532 0130 00 has a wrong check sum",
+        "a@b and @handle and x @ y.com",
+        "std::vector and 12:30:45 and ::1",
+        "sk-learn, ghost_story, 555-1234",
+    ],
+)
+def test_what_only_looks_like_it_stays(text):
+    assert scrub(text, RULE) == (text, {})
+
+
+def test_a_check_sum_decides():
+    assert is_iban("GB82WEST12345698765432")
+    assert not is_iban("GB82WEST12345698765423")
+    assert not is_iban("ZZ82WEST12345698765432")
+
+
+def test_private_addresses_go_when_asked_and_other_kinds_stay_when_not():
+    assert scrub("10.0.0.1", Scrubbing(public_ips_only=False)).text == "<IP>"
+    assert scrub("a@b.org 8.8.8.8", Scrubbing(kinds=("IP",))).text == "a@b.org <IP>"
+
+
+@given(st.text(alphabet="ab1290 .@:+-()DEGBX\n/_", max_size=80))
+def test_twice_is_once(text):
+    once = scrub(text, RULE).text
+    assert scrub(once, RULE) == (once, {})
