@@ -1,5 +1,6 @@
 """What a filter says of a document, and what a family of rules is."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,7 +30,7 @@ def at_least_one(count: Count) -> Count:
     return count + (count == 0)
 
 
-class Family(BaseModel):
+class Family(BaseModel, ABC):
     """Rules that look at the same counts. Each rule is written once, for one text and for arrays of counts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,14 +44,14 @@ class Family(BaseModel):
                 return Drop(reason, self.detail(reason, text, counts))
         return None
 
+    @abstractmethod
     def count(self, text: str) -> Any:
         """What the rules look at. It is the reference for the family's columns in `kernel`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tests(self, c: Any) -> Iterator[tuple[str, Count]]:
         """Each rule, and whether it drops: in the order in which a reason is given."""
-        raise NotImplementedError
 
+    @abstractmethod
     def detail(self, reason: str, text: str, c: Any) -> str:
         """The numbers behind a reason."""
-        raise NotImplementedError
