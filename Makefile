@@ -20,10 +20,10 @@ show: install
 	$(VENV)/bin/python -m lifecycle show $(ARGS)
 
 test: install-dev
-	$(VENV)/bin/python -m pytest -m "not gpu" $(ARGS)
+	$(VENV)/bin/python -m pytest -m "not gpu" --numprocesses 2 --dist loadfile $(ARGS)
 
 bench: install-dev
-	for program in data scale evaluate gate learning; do $(VENV)/bin/python -m benchmarks.$$program || failed=1; done; exit $${failed:-0}
+	for program in data scale corpus_scale spread memory evaluate gate learning; do $(VENV)/bin/python -m benchmarks.$$program || failed=1; done; exit $${failed:-0}
 
 lint: install-dev
 	$(VENV)/bin/ruff check .

@@ -50,10 +50,10 @@ def main() -> None:
         write_corpus(Path(folder))
         for step in arguments.only or steps:
             found += importlib.import_module(f"benchmarks.data_rows.{step}").rows(Path(folder))
-    print(f"{'step and peer':<48}{'ours':>9}{'peer':>9}{'ratio':>8}{'spread':>14}{'at least':>10}  unit")
+    print(f"{'step and peer':<52}{'ours':>9}{'peer':>9}{'ratio':>8}{'spread':>14}{'at least':>10}  unit")
     for row in found:
         speeds = f"{row.ours:>9.1f}{row.peer:>9.2f}{row.ratio:>8.1f}{row.spread:>14}"
-        print(f"{row.name:<48}{speeds}{row.at_least:>10}  {row.unit}")
+        print(f"{row.name:<52}{speeds}{row.at_least:>10}  {row.unit}")
     if arguments.json:
         arguments.json.write_bytes(
             b"".join(orjson.dumps(asdict(row), option=orjson.OPT_APPEND_NEWLINE) for row in found)

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,25 @@ from numpy.typing import NDArray
 
 from benchmarks.histories import (
     ALPHA,
+    CHANGED,
     MARGIN,
     Design,
-    chances,
-    clustered,
     drawn,
     full_table,
+    in_clusters,
     judged,
+    judged_clusters,
+    judged_scores,
+    judged_with_gaps,
+    picked,
     planned,
-    scored,
+    with_gaps,
 )
 from benchmarks.peers import PEERS, Counts
-from lifecycle.evaluation.evidence import Share
+from benchmarks.shapes import shapes
+from benchmarks.twice import HISTORIES, same_as_the_gate
 from lifecycle.evaluation.power import Course, outcome, pairs_show
-from lifecycle.evaluation.rules import Guard
 from lifecycle.evaluation.statistics import quantile, tango_score
-from lifecycle.evaluation.verdicts import check_rules, verdict
 
 TRUTHS = {"equal": 0.0, "-2.5 on one": -0.025, "-5 on one": -0.05, "-10 on one": -0.10}
 Rows = list[dict[str, Any]]
@@ -95,9 +99,11 @@ def calibration(histories: int, draw: np.random.Generator) -> Rows:
     def shown_worse(design: Design, sides: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Ever, whether or not the rule was shown to hold before: what Holm's correction is about."""
         harm = design.tails(ALPHA / design.metrics)
-        return np.any(
-            [pairs_show(s[:, 1], s[:, 0], n, 0.0, h) for n, s, h in zip(design.counts, sides, harm, strict=True)],
-            axis=0,
+        return np.asarray(
+            np.any(
+                [pairs_show(s[:, 1], s[:, 0], n, 0.0, h) for n, s, h in zip(design.counts, sides, harm, strict=True)],
+                axis=0,
+            )
         )
 
     for metrics, looks in [(m, 20) for m in (1, 2, 5, 10, 20, 40)] + [(5, 1), (5, 5), (5, 10)]:
@@ -105,36 +111,45 @@ def calibration(histories: int, draw: np.random.Generator) -> Rows:
         at_bar = judged(design, drawn(design, -MARGIN, histories, draw))
         worse = [shown_worse(design, drawn(design, 0.0, histories, draw)) for _ in range(metrics)]
         add(f"{metrics} metrics, {looks} looks", design, at_bar, worse)
-    for size, agree in ((4, 0.2), (8, 0.3)):
-        design = planned(effect=1 + (size - 1) * agree)
-        at_bar = clustered(design, -MARGIN, size, agree, histories, draw)[0]
-        worse = [clustered(design, 0.0, size, agree, histories, draw)[1] for _ in range(5)]
-        add(f"clusters of {size}, correlation {agree}", design, at_bar, worse)
+    for size, agree, changed in ((4, 0.2, CHANGED), (8, 0.3, CHANGED), (4, 0.2, 0.1), (8, 0.3, 0.1)):
+        design = planned(spread=math.sqrt(changed), effect=1 + (size - 1) * agree)
+        grouped = partial(in_clusters, size=size, agree=agree, histories=histories, draw=draw, changed=changed)
+        at_bar = judged_clusters(design, grouped(design, -MARGIN), size)[0]
+        worse = [judged_clusters(design, grouped(design, 0.0), size)[1] for _ in range(5)]
+        add(
+            f"clusters of {size}, correlation {agree}, {100 * changed:.0f} % change sides, 20 looks",
+            design,
+            at_bar,
+            worse,
+        )
+    for whose in ("at random", "the lost"):
+        design = planned()
+        gaps = partial(with_gaps, share=0.05, whose=whose, histories=histories, draw=draw)
+        at_bar = judged_with_gaps(design, gaps(design, -MARGIN))[0]
+        worse = [judged_with_gaps(design, gaps(design, 0.0))[1] for _ in range(5)]
+        add(f"5 % missing, {whose}, 20 looks", design, at_bar, worse)
     return rows
 
 
 def missing(histories: int, draw: np.random.Generator) -> Rows:
-    """Answers of the candidate that are missing, at one look: as the gate bounds them, and left out as others do.
+    """Answers of the candidate that are missing: as the gate bounds them, and left out as others do.
 
     `at random` they are anybody's; `the lost` are items the candidate would have lost, as where it crashes on them.
     """
     rows: Rows = []
-    items = planned(looks=1).items
-    for share, whose, truth in product((0.01, 0.05), ("at random", "the lost"), (0.0, -MARGIN)):
-        table = full_table(draw, items, truth, histories)
-        many = round(share * items)
-        gone = np.zeros_like(table)
-        if whose == "the lost":
-            gone[:, 2] = np.minimum(many, table[:, 2])
-        else:
-            gone = np.array([draw.multivariate_hypergeometric(row, many) for row in table])
-        seen = table - gone
-        may_be_lost, may_be_gained = gone[:, 0] + gone[:, 2], gone[:, 1] + gone[:, 3]
-        held = pairs_show(seen[:, 1], seen[:, 2] + may_be_lost, items, -MARGIN, ALPHA)
-        worse = pairs_show(seen[:, 2], seen[:, 1] + may_be_gained, items, 0.0, ALPHA / 5)
-        left_out = pairs_show(seen[:, 1], seen[:, 2], items - many, -MARGIN, ALPHA)
-        row = {"table": "missing", "missing": f"{100 * share:.0f} %, {whose}"}
-        row |= {"candidate": "equal" if truth == 0 else "at the bar", "shown to hold": float(held.mean())}
+    for looks, share, whose, truth in product((1, 20), (0.01, 0.05), ("at random", "the lost"), (0.0, -MARGIN)):
+        design = planned(looks=looks)
+        sides = with_gaps(design, truth, share, whose, histories, draw)
+        said, worse = judged_with_gaps(design, sides)
+        left_out = np.zeros(histories, bool)
+        for n, now, tail in zip(design.counts, sides, design.tails(ALPHA), strict=True):
+            answered = n - now[:, 2:].sum(1)
+            left_out |= tango_score(now[:, 0], now[:, 1], answered, -MARGIN) > quantile(tail)
+        row = {"table": "missing", "missing": f"{100 * share:.0f} %, {whose}", "looks": looks}
+        row |= {
+            "candidate": "equal" if truth == 0 else "at the bar",
+            "shown to hold": float((said.held < looks).mean()),
+        }
         rows.append({**row, "shown worse": float(worse.mean()), "shown to hold, left out": float(left_out.mean())})
     return rows
 
@@ -164,7 +179,12 @@ def likelihoods(histories: int, draw: np.random.Generator) -> Rows:
             same, worse = scale(*answers(0.0)), scale(*answers(middle))
             margin = -float(worse.mean())
             # A guard on right and wrong is bounded as counts of sides, the others as means.
-            design = planned(spread=float(same.std()) * MARGIN / margin, pairs=name == "right or wrong")
+            bounded = name == "probability"
+            design = planned(
+                spread=float(same.std()) * MARGIN / margin,
+                pairs=name == "right or wrong",
+                bounds=(-MARGIN / margin, MARGIN / margin) if bounded else None,
+            )
             first = first or design.items
 
             def judge(
@@ -172,7 +192,8 @@ def likelihoods(histories: int, draw: np.random.Generator) -> Rows:
             ) -> Course:
                 if name == "right or wrong":
                     return judged(design, drawn(design, truth, histories, draw, float((pool != 0).mean())))
-                return scored(design, pool, margin, histories, draw)
+                changes = picked(design, pool, histories, draw)
+                return judged_scores(design, changes, margin, bounded=name == "probability")
 
             same -= same.mean() if name != "right or wrong" else 0
             cells = {"equal": [same] * 5, "-5 on one": [worse] + [same] * 4}
@@ -185,9 +206,7 @@ def likelihoods(histories: int, draw: np.random.Generator) -> Rows:
                 row |= {"of right or wrong": design.items / first, "truth": words, "promoted": float(promoted.mean())}
                 row |= {"blocked": float(blocked.mean()), "items": float(np.asarray(design.counts)[stops - 1].mean())}
                 rows.append(row)
-            at_bar = (
-                scored(design, worse, margin, histories, draw) if name != "right or wrong" else judge(-MARGIN, worse)
-            )
+            at_bar = judge(-MARGIN, worse)
             rows[-1]["held at its bar"] = float((at_bar.held < design.looks).mean())
             rows[-2]["held at its bar"] = "stated 5 %"
     return rows
@@ -219,35 +238,6 @@ def small(_: int, __: np.random.Generator) -> Rows:
     return rows
 
 
-def same_as_the_gate(draw: np.random.Generator, histories: int = 60) -> int:
-    """Decide whole histories twice, by the arrays above and by the gate's own code on item records; they must agree."""
-    design = planned(metrics=2, looks=4, spread=math.sqrt(0.1))
-    differences = [-0.02, 0.0]
-    sides = [
-        np.cumsum([draw.multinomial(s, chances(d, 0.1), histories) for s in np.diff([0, *design.counts])], axis=0)
-        for d in differences
-    ]
-    promoted, blocked, _ = outcome([judged(design, each) for each in sides], design.looks)
-    rules = [Guard(metric=str(n), margin=MARGIN, items=design.items) for n in range(2)]
-    for history in range(histories):
-        earlier: list[Any] = []
-        said = "INCONCLUSIVE"
-        for look, items in enumerate(design.counts):
-            live, now = {}, {}
-            for n, each in enumerate(sides):
-                gained, lost = (int(x) for x in each[look, history, :2])
-                answers = [(False, True)] * gained + [(True, False)] * lost + [(True, True)] * (items - gained - lost)
-                live[str(n)] = Share({str(i): a for i, (a, _) in enumerate(answers)})
-                now[str(n)] = Share({str(i): b for i, (_, b) in enumerate(answers)})
-            earlier = check_rules(rules, now, live, alpha=ALPHA, looks=design.looks, earlier=earlier)
-            said = verdict(earlier)
-            if said != "INCONCLUSIVE":
-                break
-        expected = "PROMOTE" if promoted[history] else "BLOCK" if blocked[history] else "INCONCLUSIVE"
-        assert said == expected, (history, said, expected)
-    return histories
-
-
 def show(rows: Rows) -> None:
     """One Markdown table for each kind of row."""
     for table in dict.fromkeys(row["table"] for row in rows):
@@ -262,7 +252,7 @@ def _cell(name: str, value: Any) -> str:
         return str(value)
     if name in ("noise", "margin", "of fixed", "of right or wrong"):
         return f"{value:.3g}"
-    return f"{value:,.0f}" if name == "items" else f"{100 * value:.1f} %"
+    return f"{value:,.0f}" if name.endswith("items") else f"{100 * value:.1f} %"
 
 
 def main() -> None:
@@ -272,10 +262,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     draw, started = np.random.default_rng(options.seed), time.monotonic()
-    print(f"{same_as_the_gate(draw)} histories decided alike by this program and by the gate's own code")
+    for kind, said in same_as_the_gate(draw).items():
+        print(f"{HISTORIES} histories of {kind} decided alike by this program and by the gate's own code: {said}")
     rows: Rows = []
     for part in (bars, calibration, missing, likelihoods, small):
         rows += part(options.histories, draw)
+    rows += shapes(options.histories, np.random.default_rng(options.seed + 1))
     show(rows)
     print(f"\n{options.histories} histories a cell, {time.monotonic() - started:.0f} s")
     if options.json:

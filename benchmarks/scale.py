@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -24,6 +25,10 @@ import orjson
 from lifecycle.data.jsonl import load_rows, read_lines
 from lifecycle.data.minhash import NearDuplicates
 from lifecycle.data.near_duplicates import declared_bytes, near_duplicates
+from lifecycle.spread import spreading_over
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 PACK = Path(__file__).parent.parent / "lifecycle" / "recipes" / "pack" / "corpus"
 SIZES = (10_000, 100_000, 1_000_000)
@@ -61,16 +66,22 @@ def texts_of(path: Path) -> Iterator[str]:
 
 
 class Watch:
-    """A `map` that notes how long each step takes."""
+    """An engine of one thread that notes how long each step takes."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.seconds: Counter[str] = Counter()
 
-    def __call__(self, step: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
+    def open(self) -> int:
+        return 1
+
+    def compute(self, work: Callable[[T], R], task: T, *, name: str) -> R:
         start = time.process_time()
-        results = list(map(step, jobs))
-        self.seconds[step.func.__name__] = time.process_time() - start  # type: ignore[attr-defined]
-        return results
+        result = work(task)
+        self.seconds[work.func.__name__] += time.process_time() - start  # type: ignore[attr-defined]
+        return result
+
+    def close(self) -> None:
+        pass
 
 
 def measure(documents: int) -> dict[str, Any]:
@@ -82,10 +93,11 @@ def measure(documents: int) -> dict[str, Any]:
         # In another process: memory that this one had and gave back would hide what the search takes.
         with ProcessPoolExecutor(1, get_context("spawn")) as writer:
             paths = writer.submit(write_shards, folder, documents).result()
-        start_bytes, start = _resident_bytes(), time.process_time()
-        _reset_peak()
+        start_bytes, start = resident_bytes(), time.process_time()
+        reset_peak()
         shards = [partial(texts_of, path) for path in paths]
-        found = near_duplicates(shards, rule, scratch=folder / "s", bytes_per_task=BYTES_PER_TASK, each=watch)
+        with spreading_over(watch):
+            found = near_duplicates(shards, rule, scratch=folder / "s", bytes_per_task=BYTES_PER_TASK)
         seconds = time.process_time() - start
         scratch = sum(path.stat().st_size for path in (folder / "s").rglob("*") if path.is_file())
         megabytes = sum(path.stat().st_size for path in paths) / 1e6
@@ -95,7 +107,7 @@ def measure(documents: int) -> dict[str, Any]:
         "cpu_seconds": seconds,
         "megabytes_per_cpu_second": megabytes / seconds,
         "cpu_seconds_by_step": {**watch.seconds, "merge_and_join": seconds - sum(watch.seconds.values())},
-        "peak_bytes": _peak_bytes() - start_bytes,
+        "peak_bytes": peak_bytes() - start_bytes,
         "declared_bytes": declared_bytes(documents, BYTES_PER_TASK),
         "scratch_bytes_per_document": scratch / documents,
         "dropped": int((found.cluster != np.arange(documents)).sum()),
@@ -110,15 +122,17 @@ def _status(field: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Memory of this process now, mapped pages of files included."""
     return _status("VmRSS")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The most it had since `reset_peak`."""
     return _status("VmHWM")
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
     """Linux forgets the peak on request; what writing the input took is not the search's."""
     Path("/proc/self/clear_refs").write_text("5")
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pydantic import ValidationError
 
@@ -25,7 +25,7 @@ from lifecycle.report.live import PLAIN
 from lifecycle.runs import Run, new_name
 from lifecycle.store import Store
 from tasks import tracking
-from tasks.session import AblationRequest, PromotionRequest, Request, checked_recipe, default_store
+from tasks.session import AblationRequest, EngineName, PromotionRequest, Request, checked_recipe, default_store
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -109,6 +109,10 @@ def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
     )
     parser.add_argument("--accept-drift", action="append", default=[], metavar="STAGE", help="keep although it changed")
     parser.add_argument("--store", default=default_store(), metavar="DIR", help="LIFECYCLE_STORE, or .lifecycle")
+    if name not in BY_HAND:
+        parser.add_argument("--engine", default="here", choices=get_args(EngineName), help="where shards are worked on")
+        parser.add_argument("--workers", type=int, metavar="N", help="threads or processes; dask: how many to wait for")
+        parser.add_argument("--cluster", metavar="ADDRESS", help="with --engine dask: its scheduler, tcp://host:8786")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live screen")
     if name in BY_HAND:
         parser.add_argument("--release", required=True, metavar="DIGEST", help="how its digest begins, or: previous")
@@ -125,7 +129,8 @@ def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
     try:
         return kind(run=new_name(), **{**options, "store": Path(options["store"]).expanduser().absolute()})
     except ValidationError as error:
-        reasons = "; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        found = [("".join(f"--{option}: " for option in item["loc"][:1]), item["msg"]) for item in error.errors()]
+        reasons = "; ".join(option + message.removeprefix("Value error, ") for option, message in found)
         raise ConfigError(f"{reasons}. See --help.") from error
 
 

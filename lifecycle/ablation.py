@@ -10,10 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from lifecycle import sealing
-from lifecycle.errors import ConfigError, InputError
+from lifecycle.errors import ConfigError, InputError, StaleArtifact
 from lifecycle.runs import Run
 from lifecycle.sealing import Artifact, Manifest, StageConfig
 from lifecycle.store import Store
@@ -59,11 +57,8 @@ class Recorded:
         folder = next(Path(record.path) for record in self.run.stages if record.stage == stage)
         try:
             return self.store.load(folder)
-        except ValidationError as error:
-            raise InputError(
-                f"expected {folder} as this version makes it, found one of another version: {error}. Run the recipe of "
-                f"{self.run.name} once more, and give that run."
-            ) from error
+        except StaleArtifact as error:
+            raise InputError(f"{error} Then give that run instead of {self.run.name}.") from error
 
 
 def differences(good: Recorded, bad: Recorded) -> dict[str, str]:

@@ -35,15 +35,19 @@ class SourceCount(BaseModel):
     kept: int
     kept_bytes: int
     dropped: dict[str, int] = Field(default_factory=dict)
+    train_bytes: int = Field(0, description="Of `train.jsonl`, repetitions counted.")
+    share: float | None = Field(None, description="Of the training bytes, achieved.")
+    asked_share: float | None = Field(None, description="What the mixture asked for; None: all there is was taken.")
 
 
 class Corpus(Artifact):
-    """Clean documents: `train.jsonl`, `validation.jsonl` (rows: id, source, text) and samples of what was dropped."""
+    """Clean documents: `train.jsonl`, `validation.jsonl` (rows: source, id, text) and samples of what was dropped."""
 
-    train_documents: int
+    train_documents: int = Field(description="Rows of `train.jsonl`: a document that the mixture repeats is several.")
     validation_documents: int
     sources: dict[str, SourceCount]
     suites_digest: str = Field(description="The evaluation items this text was decontaminated against.")
+    shortfalls: list[str] = Field(default_factory=list, description="Where the mixture is not what was asked for.")
 
     @property
     def train_file(self) -> Path:
@@ -108,6 +112,7 @@ class Checkpoint(Artifact):
     final_loss: float
     supervised_share: float | None = Field(None, description="Share of tokens the loss covered; None for pretraining.")
     dropped: dict[str, int] = Field(default_factory=dict, description="Training rows left out, by reason.")
+    findings: dict[str, int] = Field(default_factory=dict, description="What the watchdog said in training, by rule.")
 
 
 class Score(BaseModel):

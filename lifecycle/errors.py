@@ -9,6 +9,7 @@
     ├── StaleArtifact           1   the code changed since a costly artifact was made
     ├── TrainingDiverged        1   a loss or gradient stopped being a number
     ├── WorkerFailed            1   a training or evaluation process died or reported an error
+    │   ├── WorkerLost          1   it died with a task in its hands, which was tried again in vain
     │   └── Preempted          85   a worker was told to stop, saved, and can go on
     ├── PromotionConflict       1   somebody else moved the live release meanwhile
     ├── TrackingUnavailable     1   a promotion needs the tracker, and it does not answer
@@ -63,6 +64,10 @@ class TrainingDiverged(LifecycleError):
 
 class WorkerFailed(LifecycleError):
     """A worker process died or reported an error."""
+
+
+class WorkerLost(WorkerFailed):
+    """A worker died with a task in its hands: trying the task again can help."""
 
 
 class Preempted(WorkerFailed):

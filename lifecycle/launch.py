@@ -20,6 +20,9 @@ from lifecycle.errors import LifecycleError, Preempted, WorkerFailed
 from lifecycle.sealing import write_atomically
 
 PREEMPTED_EXIT = 85
+PLACE_AMONG_RANKS = frozenset(
+    ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+)
 POLL_SECONDS = 0.2
 
 
@@ -65,9 +68,12 @@ def run_worker(worker: str, job: Job, result: type[R], *, ranks: int | None = No
 
 
 def worker_environment(threads: int) -> Mapping[str, str]:
-    """The environment a worker runs in: offline, without telemetry, its threads capped, nothing compiled on the way."""
+    """The environment a worker runs in: offline, without telemetry, its threads capped, nothing compiled on the way.
+
+    What places a process among ranks stays behind: whoever starts us under torchrun or a scheduler means himself.
+    """
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in PLACE_AMONG_RANKS},
         "OMP_NUM_THREADS": str(threads),
         # A thread that waits for another one sleeps. By default it spins: on a busy machine the one it waits for then
         # gets no core (DPO, 2 threads, beside four other processes: 78 s before the first step, with this 10 s).

@@ -77,6 +77,11 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def data_card(self) -> Path:
+        """Where the page about this run's corpus lies, once it is drawn."""
+        return self.folder / "data_card.html"
+
+    @property
     def record(self) -> RunRecord:
         try:
             return RunRecord.model_validate_json((self.folder / "run.json").read_bytes())

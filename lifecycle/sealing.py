@@ -15,11 +15,12 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Self
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from lifecycle.errors import ConfigError, DamagedArtifact, InputError
+from lifecycle.errors import ConfigError, DamagedArtifact, InputError, StaleArtifact
 
 MANIFEST = "manifest.json"
 LOG_FOLDER = "log"  # how it ran: digested for integrity, but not part of what the artifact is
@@ -29,6 +30,11 @@ SCRATCH_FOLDER = "scratch"  # what a killed stage resumes from: removed when the
 def how_it_ran(default: Any, **field: Any) -> Any:
     """A config field that changes where or how fast a stage runs but not what it makes; it stays out of identity."""
     return Field(default, json_schema_extra={"identity": False}, **field)
+
+
+def later_field(default: Any, **field: Any) -> Any:
+    """A config field younger than artifacts that exist: at its default, which changes nothing, it has no identity."""
+    return Field(default, json_schema_extra={"identity": "unless default"}, **field)
 
 
 class StageConfig(BaseModel):
@@ -102,7 +108,7 @@ class Artifact(BaseModel):
         """Make every byte durable, then write the manifest: after this the directory exists, and never changes."""
         from_scratch = self.path / SCRATCH_FOLDER
         shutil.rmtree(from_scratch, ignore_errors=True)
-        entries = {name: _entry(self.path / name) for name in sorted(_files(self.path)) if name != MANIFEST}
+        entries = {name: _entry(self.path / name) for name in sorted(files_below(self.path)) if name != MANIFEST}
         content = {name: entry for name, entry in entries.items() if not _is_log(name)}
         manifest = Manifest(
             kind=type(self).__name__,
@@ -128,7 +134,14 @@ class Artifact(BaseModel):
         manifest = verify(path)
         if manifest.kind != cls.__name__:
             raise DamagedArtifact(f"{path}: expected a {cls.__name__}, found a {manifest.kind}. Check the path.")
-        return cls(path=path, **manifest.facts)
+        try:
+            return cls(path=path, **manifest.facts)
+        except ValidationError as error:
+            odd = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg'].lower()}" for each in error.errors()[:3])
+            raise StaleArtifact(
+                f"{path}: expected a {cls.__name__} as this version makes it, found one of another version ({odd}). "
+                f"Make it again with --rebuild {manifest.stage}, or read it with the version that made it."
+            ) from error
 
 
 def fingerprint(config: StageConfig, inputs: Sequence[Artifact]) -> str:
@@ -158,7 +171,7 @@ def canonical(value: Any, *, names: bool = False) -> Any:
             return value
         case BaseModel():
             fields = type(value).model_fields
-            kept = [name for name, field in fields.items() if _in_identity(field)]
+            kept = [name for name, field in fields.items() if _in_identity(field, getattr(value, name))]
             return {name: canonical(getattr(value, name), names=names) for name in kept}
         case Path():
             digest = f"sha256:{raw_file_digest(value)}"
@@ -171,11 +184,14 @@ def canonical(value: Any, *, names: bool = False) -> Any:
 
 
 def raw_file_digest(path: Path) -> str:
-    """SHA-256 of a file, or of every file of a folder in the order of their names."""
+    """SHA-256 of a file, or of the names and bytes of every file of a folder."""
     if path.is_file():
         return sha256_file(path)
     if path.is_dir():
-        return _sha256_json({name: sha256_file(path / name) for name in sorted(_files(path))})
+        try:
+            return _sha256_json({name: sha256_file(path / name) for name in sorted(files_below(path))})
+        except DamagedArtifact as error:  # it is no artifact
+            raise InputError(str(error)) from error
     raise InputError(f"expected a file or folder at {path}, found nothing. Check the path in the recipe or in --set.")
 
 
@@ -191,7 +207,7 @@ def verify(path: Path) -> Manifest:
     """The manifest at `path` after checking every byte it vouches for, and that nothing was added."""
     manifest = read_manifest(path)
     listed = {**manifest.files, **manifest.log}
-    present = set(_files(path)) - {MANIFEST}
+    present = set(files_below(path)) - {MANIFEST}
     if present != set(listed):
         odd = sorted(present ^ set(listed))[:5]
         raise DamagedArtifact(f"{path}: files differ from the manifest, starting with {odd}. Rerun the stage.")
@@ -223,7 +239,7 @@ def begin(out_dir: Path, source: Mapping[str, str]) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: after a crash at any moment it holds the old bytes or the new ones."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")  # two containers may have equal process ids
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
@@ -246,8 +262,9 @@ def _content_digest(kind: str, facts: Mapping[str, Any], files: Mapping[str, Fil
     return _sha256_json({"kind": kind, "facts": facts, "files": {n: e.model_dump() for n, e in sorted(files.items())}})
 
 
-def _in_identity(field: FieldInfo) -> bool:
-    return not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("identity") is False)
+def _in_identity(field: FieldInfo, value: Any) -> bool:
+    rule = field.json_schema_extra.get("identity") if isinstance(field.json_schema_extra, dict) else None
+    return rule is not False and not (rule == "unless default" and value == field.default)
 
 
 def _read_attempt(path: Path) -> dict[str, Any]:
@@ -269,14 +286,18 @@ def _is_log(name: str) -> bool:
     return PurePosixPath(name).parts[0] == LOG_FOLDER
 
 
-def _files(root: Path) -> Iterator[str]:
-    """Relative names of all files below `root`. A link is refused: what it points to could change after sealing."""
-    for folder, _, names in os.walk(root):
+def files_below(root: Path) -> Iterator[str]:
+    """Relative names of all files below `root`. A link is refused: what it points to could change unseen."""
+    for folder, folders, names in os.walk(root, onerror=_unreadable):
+        for name in (*folders, *names):
+            if Path(folder, name).is_symlink():
+                raise DamagedArtifact(f"{Path(folder, name)}: expected no link, found one. Copy what it points to.")
         for name in names:
-            file = Path(folder, name)
-            if file.is_symlink():
-                raise DamagedArtifact(f"{file}: an artifact holds no links. Copy the file instead.")
-            yield file.relative_to(root).as_posix()
+            yield Path(folder, name).relative_to(root).as_posix()
+
+
+def _unreadable(error: OSError) -> None:
+    raise DamagedArtifact(f"expected readable folders, found: {error}. Check its permissions.") from error
 
 
 def _fsync(path: Path) -> None:

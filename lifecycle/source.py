@@ -1,20 +1,24 @@
 """Which source files a stage's result depends on, and their digests: how code drift is noticed.
 
-The closure follows `lifecycle` imports from the stage's module and from the worker it starts (`WORKER = "..."`).
+The closure follows `lifecycle` imports, and the workers that its modules start (`WORKER = "..."`).
 Only what runs counts: comments, docstrings and layout do not change a digest.
 """
 
 import ast
 import hashlib
 import inspect
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 PACKAGE = "lifecycle"
 ROOT = Path(__file__).parent.parent
+# Python before 3.11.8 may refuse a file that is parsed while another thread parses: "AST constructor recursion depth
+# mismatch" (cpython#106905). Workers of a cluster look up sources in several threads.
+PARSING = Lock()
+WORKER = "WORKER"  # the name under which a module says which program it starts
 
 # The house around the stages: it stores, starts and checks, but computes no byte of any artifact.
 PLUMBING = {
@@ -22,16 +26,25 @@ PLUMBING = {
     for name in (
         "artifacts",
         "contracts",
+        "engines",
         "errors",
         "launch",
         "ledger",
+        "model.activations",
+        "model.compute",
+        "model.fitting",
+        "model.machine",
+        "model.memory",
+        "model.states",
         "progress",
         "runs",
         "sealing",
         "source",
+        "spread",
         "store",
         "workers.guard",
         "workers.job",
+        "workers.spread",
     )
 }
 
@@ -42,8 +55,6 @@ def source_closure(stage: Callable[..., Any]) -> dict[str, str]:
     if start is None or not start.__name__.startswith(f"{PACKAGE}."):
         return {}  # a stage defined elsewhere (a test, a plug-in) is versioned by its `revision` alone
     names = [start.__name__]
-    if worker := getattr(sys.modules[start.__name__], "WORKER", None):
-        names.append(worker)
     seen: dict[str, str] = {}
     visited: set[str] = set()
     while names:
@@ -70,14 +81,19 @@ def _file_of(module: str) -> Path | None:
 
 @cache
 def _parse(file: Path) -> tuple[str, tuple[str, ...]]:
-    """Digest of what the file does, and the project modules it imports."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    """Digest of what the file does, and the project modules it imports or starts as a worker."""
+    with PARSING:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
     imported: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            imported += [
+                str(node.value.value) for name in node.targets if isinstance(name, ast.Name) and name.id == WORKER
+            ]
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             _drop_docstring(node)
     digest = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()

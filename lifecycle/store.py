@@ -81,6 +81,11 @@ class Store:
                 except DamagedArtifact as error:
                     notes.append(f"{error} Quarantined in {self._quarantine(path)} and made again.")
                     continue
+                except StaleArtifact as error:
+                    if on_drift != "rebuild" and sealing.read_manifest(path).seconds >= CHEAP_SECONDS:
+                        raise
+                    notes.append(f"{error} Set aside in {self._quarantine(path)} and made again.")
+                    continue
                 return Made(artifact, reused=True, seconds=0.0, notes=notes)
             started = time.monotonic()
             sealing.begin(own, source)

@@ -17,8 +17,10 @@ from lifecycle.errors import Preempted, WorkerFailed
 from lifecycle.progress import Progress
 from lifecycle.report.key_numbers import key_number
 from lifecycle.sealing import Artifact, StageConfig
+from lifecycle.spread import spreading_over
 from lifecycle.store import Made
 from tasks.session import Session
+from tasks.spread import engine_of
 
 A = TypeVar("A", bound=Artifact)
 P = ParamSpec("P")
@@ -51,7 +53,7 @@ def run_stage(
     """The stage's artifact, found or made, shown and recorded. `label` tells two uses of a stage in one run apart."""
     name, started = label or config.stage, time.time()
     session.display.stage_begins(name)
-    with progress.listening(_Relay(session, name)):
+    with progress.listening(_Relay(session, name)), spreading_over(engine_of(session, name)):
         made = session.store.make(stage, config, *inputs, on_drift=session.on_drift(config.stage))
     record = session.run.add(made, label=label)
     number = key_number(record.kind, made.artifact.facts())

@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lifecycle import recipes
 from lifecycle.errors import ConfigError, LifecycleError, Preempted, PromotionBlocked
@@ -17,6 +18,7 @@ from lifecycle.store import OnDrift, Store
 from tasks.outbox import Tracker, TrackingStatus
 
 FLUSH_SECONDS = 10.0
+EngineName = Literal["here", "threads", "processes", "dask"]
 
 
 class Request(BaseModel):
@@ -36,6 +38,28 @@ class Request(BaseModel):
     run: str | None = Field(
         None, title="Run", pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Its name; made from the time when empty."
     )
+    # How it runs: none of these is part of any artifact's identity.
+    engine: EngineName = Field("here", title="Engine", description="Where the shards of a stage are worked on.")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        title="Workers",
+        description="Threads or processes, one a core if empty; dask: how many to wait for.",
+    )
+    cluster: str | None = Field(
+        None, title="Cluster", min_length=1, description="Engine dask: the address of its scheduler, tcp://host:8786."
+    )
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> "Request":
+        if (self.engine == "dask") != (self.cluster is not None):
+            raise ValueError(
+                f"expected the address of a scheduler with engine dask, and only there, found engine {self.engine!r} "
+                f"and cluster {self.cluster!r}. Give both (--engine dask --cluster tcp://host:8786), or neither"
+            )
+        if self.engine == "here" and self.workers is not None:
+            raise ValueError(f"expected an engine for {self.workers} workers, found 'here'. Use --engine processes")
+        return self
 
 
 class PromotionRequest(Request):

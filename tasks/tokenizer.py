@@ -1,6 +1,7 @@
 from lifecycle.artifacts import Corpus, Tokenizer
 from lifecycle.stages import tokenizer as stage
 from tasks.adapter import run_stage, stage_task
+from tasks.data_card import publish_data_card
 from tasks.session import Session
 
 
@@ -9,4 +10,6 @@ def train_tokenizer(
     session: Session, config: stage.TokenizerConfig | stage.AdoptTokenizerConfig, corpus: Corpus
 ) -> Tokenizer:
     """A tokenizer with the chat template bound to it."""
-    return run_stage(session, stage.train_tokenizer, config, corpus)
+    tokenizer = run_stage(session, stage.train_tokenizer, config, corpus)
+    publish_data_card(session)
+    return tokenizer

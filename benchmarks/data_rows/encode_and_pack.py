@@ -14,7 +14,8 @@ import orjson
 import tokenizers
 
 from benchmarks.data_rows import Row, compare
-from lifecycle.chat.protocol import BOS, SPECIAL_TOKENS, load_tokenizer, save_tokenizer
+from lifecycle.chat.folder import save_tokenizer
+from lifecycle.chat.protocol import BOS, SPECIAL_TOKENS, load_tokenizer
 from lifecycle.data.bpe import train_bpe
 from lifecycle.data.encoding import Encoder, Text, in_batches
 from lifecycle.data.jsonl import Lines

@@ -8,51 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
-from datatrove.data import Document
-from datatrove.pipeline.filters import (
-    C4QualityFilter,
-    FineWebQualityFilter,
-    GopherQualityFilter,
-    GopherRepetitionFilter,
-)
-from datatrove.utils.text import PUNCTUATION_SET, TERMINAL_PUNCTUATION
-from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 
 from benchmarks.data_rows import Row, compare
-from lifecycle.data.filters import C4LineRules, C4Rules, FineWebRules, GopherRules, QualityRules, RepetitionRules
-from lifecycle.data.filters.repetition import TABLE_A1
+from benchmarks.datatrove_rules import SplitOnWhiteSpace, datatrove_decides, our_rules, their_filters, we_decide
+from lifecycle.data.filters import QualityRules
 
 MEGABYTES = 3
-TERMINALS = "".join(sorted(TERMINAL_PUNCTUATION))
-# datatrove's characters and readings, so that both sides can be asked for equal decisions.
-OURS = QualityRules(
-    gopher=GopherRules(symbols="".join(sorted(PUNCTUATION_SET)), bullets="•-"),
-    repetition=RepetitionRules(min_top_ngram_times=1, max_duplicate_ngram_character_share=TABLE_A1),
-    c4=C4Rules(drop_curly_brackets=True, lines=C4LineRules(sentence_ends=TERMINALS)),
-    fineweb=FineWebRules(
-        min_lines=0,
-        strip_lines=False,
-        terminals=TERMINALS,
-        max_repeated_line_character_share=0.01,
-        max_newlines_per_word=0.3,
-    ),
-)
-
-
-class SplitOnWhiteSpace(WhitespaceTokenizer):
-    """datatrove's sentences, and words without spaCy, which would take nine tenths of its time."""
-
-    def word_tokenize(self, text: str) -> list[str]:
-        return text.split()
-
-
-WORDS = SplitOnWhiteSpace()
-THEIRS = (
-    GopherQualityFilter(language=WORDS),
-    GopherRepetitionFilter(language=WORDS),
-    C4QualityFilter(language=WORDS),
-    FineWebQualityFilter(language=WORDS),
-)
 
 
 def rows(corpus_dir: Path) -> list[Row]:
@@ -64,20 +25,20 @@ def rows(corpus_dir: Path) -> list[Row]:
     cold, warm = _first_call(), _first_call(cached=True)
     print(f"quality filters: first call with nothing compiled {cold:.1f} s, from the cache {warm:.1f} s")
     found = []
-    chains = [("quality filters, all", OURS, THEIRS)]
+    rules, filters = our_rules(), their_filters(SplitOnWhiteSpace())
+    chains = [("quality filters, all", rules, filters)]
     for place, family in enumerate(("gopher", "repetition", "c4", "fineweb")):
         off = dict.fromkeys(("gopher", "repetition", "c4", "fineweb"))
         chains.append(
             (
                 f"quality filters, {family}",
-                QualityRules(**off | {family: getattr(OURS, family)}),
-                THEIRS[place : place + 1],
+                QualityRules(**off | {family: getattr(rules, family)}),
+                filters[place : place + 1],
             )
         )
     for name, ours, theirs in chains:
-        mine = [(verdict.drop is None, verdict.text) for verdict in ours.judge_all(texts, compiled=True)]
-        other = _datatrove(texts, theirs)
-        differ = sum(a[0] != b[0] or (a[0] and a != b) for a, b in zip(mine, other, strict=True))
+        mine, other = we_decide(ours, texts), datatrove_decides(theirs, texts)
+        differ = sum(a != b for a, b in zip(mine, other, strict=True))
         kept = sum(kept for kept, _ in other)
         print(f"{name}: {len(texts)} documents, {kept} kept by datatrove, {differ} decisions differ")
         assert differ == 0
@@ -85,9 +46,9 @@ def rows(corpus_dir: Path) -> list[Row]:
             compare(
                 f"{name} | datatrove, whitespace words",
                 lambda ours=ours: ours.judge_all(texts, compiled=True),
-                lambda theirs=theirs: _datatrove(texts, theirs),
+                lambda theirs=theirs: datatrove_decides(theirs, texts),
                 megabytes=megabytes,
-                at_least=12 if ours is OURS else 0,
+                at_least=12 if ours is rules else 0,
             )
         )
     return found
@@ -99,19 +60,6 @@ def _documents_of(texts: Sequence[str], size: int) -> int:
         if size < 0:
             return number
     return len(texts)
-
-
-def _datatrove(texts: Sequence[str], filters: Sequence[object]) -> list[tuple[bool, str]]:
-    found = []
-    for text in texts:
-        document = Document(text=text, id="")
-        kept = all(_kept(step.filter(document)) for step in filters)
-        found.append((kept, document.text))
-    return found
-
-
-def _kept(result: "bool | tuple[bool, str]") -> bool:
-    return result[0] if isinstance(result, tuple) else result
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []

@@ -6,7 +6,7 @@ cutting, and it is used only where it is known to be the same:
 - the pre-tokenizer is, field by field, one of a few whose pattern we have written out;
 - which characters are letters, numbers and spaces is asked of the pattern's own regex engine, block by block;
 - a document with anything else (a character the engine is ambiguous about, text that a normalizer or an added token
-  could touch, a piece above 64 KB) goes to `tokenizers` whole.
+  could touch, a piece above 512 bytes) goes to `tokenizers` whole.
 """
 
 import json
@@ -125,11 +125,13 @@ class FastEncoder:
         buffer = np.frombuffer(b"".join(raw), np.uint8)
         pieces, counts = np.empty(len(buffer), np.int32), np.zeros(len(texts), np.int64)
         parts: list[Encoded] = []
-        done = 0
+        done, state = 0, np.array([0, 0, self._entries, 0], np.int64)
         while done < len(texts):
-            state = np.array([done, 0, self._entries, 0], np.int64)
             reason = self._split(buffer, ends, state, pieces, counts)
             following, written, entries, point = map(int, state)
+            if reason == self._kernels.NEW_CODE_POINT:
+                self._classify(point)
+                continue
             if reason == self._kernels.TABLE_FULL and following == done and self._entries == 0:
                 counts[done] = self._kernels.FOREIGN  # it alone fills a table
                 following, written, entries = done + 1, 0, 0
@@ -137,9 +139,8 @@ class FastEncoder:
             parts.append(self._ids_of(pieces[:written], counts[done:following]))
             if reason == self._kernels.TABLE_FULL:
                 self._empty_table()
-            elif reason == self._kernels.NEW_CODE_POINT:
-                self._classify(point)
             done = following
+            state[:] = done, 0, self._entries, 0
         ids, lengths = (np.concatenate(column) for column in zip(*parts, strict=True))
         foreign = [i for i, text in enumerate(texts) if counts[i] == self._kernels.FOREIGN or (text and not raw[i])]
         return self._replaced(texts, Encoded(ids, lengths), foreign) if foreign else Encoded(ids, lengths)
@@ -256,7 +257,8 @@ class _Merges:
         rules = {(vocab[left], vocab[right]): number for number, (left, right) in enumerate(spec["model"]["merges"])}
         self._results = np.array([vocab[left + right] for left, right in spec["model"]["merges"]], np.int64)
         size = 1 << (2 * len(rules) + 2).bit_length()
-        self._keys, self._numbers = np.full(size, bpe_merge_kernels.NO_RULE), np.zeros(size, np.int64)
+        self._keys = np.full(size, bpe_merge_kernels.NO_RULE)
+        self._numbers = np.full(size, bpe_merge_kernels.NEVER)
         pairs = np.array(list(rules), np.int64).reshape(-1, 2)
         numbers = np.array(list(rules.values()), np.int64)
         bpe_merge_kernels.fill_rules(pairs[:, 0].copy(), pairs[:, 1].copy(), numbers, self._keys, self._numbers)

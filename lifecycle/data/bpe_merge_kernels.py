@@ -11,15 +11,13 @@ NEVER = 1 << 60
 
 
 @compiled
-def _rule(left: int, right: int, keys: NDArray[np.uint64], mask: int) -> Integer:
-    """Where the merge of these two ids is in the table of merges, or -1."""
-    key = (np.uint64(left) << np.uint64(32)) | np.uint64(right)
+def _slot(left: int, right: int, keys: NDArray[np.uint64]) -> Integer:
+    """Where the merge of these two ids is in a table of merges, or would be."""
+    key, mask = (np.uint64(left) << np.uint64(32)) | np.uint64(right), len(keys) - 1
     slot = np.int64(((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & np.uint64(mask))
-    while keys[slot] != NO_RULE:
-        if keys[slot] == key:
-            return slot
+    while keys[slot] != NO_RULE and keys[slot] != key:
         slot = (slot + 1) & mask
-    return -1
+    return slot
 
 
 @compiled
@@ -30,14 +28,14 @@ def fill_rules(
     keys: NDArray[np.uint64],
     numbers: NDArray[np.int64],
 ) -> None:
-    """Enter that `lefts[i]` and `rights[i]` make merge `merges[i]` in an empty table, its length a power of two."""
-    mask = len(keys) - 1
+    """Enter that `lefts[i]` and `rights[i]` make merge `merges[i]` in an empty table, its length a power of two.
+
+    An empty one holds NO_RULE in `keys` and NEVER in `numbers`.
+    """
     for pair in range(len(lefts)):
-        key = (np.uint64(lefts[pair]) << np.uint64(32)) | np.uint64(rights[pair])
-        slot = np.int64(((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & np.uint64(mask))
-        while keys[slot] != NO_RULE:
-            slot = (slot + 1) & mask
-        keys[slot], numbers[slot] = key, merges[pair]
+        slot = _slot(lefts[pair], rights[pair], keys)
+        keys[slot] = (np.uint64(lefts[pair]) << np.uint64(32)) | np.uint64(rights[pair])
+        numbers[slot] = merges[pair]
 
 
 @compiled
@@ -56,15 +54,14 @@ def merge_pieces(
     Again and again the pair with the earliest merge, and of several the leftmost, becomes one (Sennrich et al. 2016,
     https://arxiv.org/abs/1508.07909, algorithm 1).
     """
-    written, mask = 0, len(keys) - 1
+    written = 0
     symbols, rules = np.empty(MAX_PIECE_BYTES, np.int64), np.empty(MAX_PIECE_BYTES, np.int64)
     for piece in range(len(ends)):
         size = starts[piece + 1] - starts[piece]
         for i in range(size):
             symbols[i] = byte_ids[pool[starts[piece] + i]]
         for i in range(size - 1):
-            slot = _rule(symbols[i], symbols[i + 1], keys, mask)
-            rules[i] = numbers[slot] if slot >= 0 else NEVER
+            rules[i] = numbers[_slot(symbols[i], symbols[i + 1], keys)]
         while size > 1:
             best = 0
             for i in range(1, size - 1):
@@ -78,8 +75,7 @@ def merge_pieces(
                 symbols[i] = symbols[i + 1]
                 rules[i] = rules[i + 1]
             for i in range(max(best - 1, 0), min(best + 1, size - 1)):
-                slot = _rule(symbols[i], symbols[i + 1], keys, mask)
-                rules[i] = numbers[slot] if slot >= 0 else NEVER
+                rules[i] = numbers[_slot(symbols[i], symbols[i + 1], keys)]
         for i in range(size):
             ids[written] = symbols[i]
             written += 1

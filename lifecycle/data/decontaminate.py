@@ -1,8 +1,8 @@
 """Keep what we score out of what we train on: by n-grams of words, and by equality of whole prompts."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -70,14 +70,30 @@ class HeldOut:
         """The item with the same prompt, up to case and white space."""
         return self.prompts.get(prompt_key(messages))
 
-    def found_in(self, texts: Sequence[str], *, compiled: bool | None = None) -> dict[int, str]:
+    def found_in(self, texts: Sequence[str]) -> dict[int, str]:
         """Index of each contaminated text -> an item it shares an n-gram with: of its shortest n-grams, the first."""
-        if compiled is None:
-            compiled = pays_to_compile(texts)
+        return self.search(texts, compiled=pays_to_compile(texts))
+
+    def search(self, texts: Iterable[str], *, compiled: bool) -> dict[int, str]:
+        """The same for texts that are read as they are needed."""
         return {text: self.names[item] for text, item in found_in(self.grams, texts, compiled=compiled).items()}
 
 
-def found_in(grams: Sequence[Grams], texts: Sequence[str], *, compiled: bool) -> dict[int, int]:
+def search_shard(texts: Callable[[], Iterator[str]], *, suites: str, rule: NgramRule, compiled: bool) -> dict[int, str]:
+    """Of a shard's texts the number of each contaminated one, with an item of these suites that it shares words with.
+
+    The suites come as JSON: a task for another process.
+    """
+    return held_out_items(suites, rule).search(texts(), compiled=compiled)
+
+
+@lru_cache(maxsize=1)
+def held_out_items(suites: str, rule: NgramRule) -> HeldOut:
+    """The items of suites that are given as JSON, indexed once a process."""
+    return HeldOut(Suites.model_validate_json(suites), rule)
+
+
+def found_in(grams: Sequence[Grams], texts: Iterable[str], *, compiled: bool) -> dict[int, int]:
     """Index of each contaminated text -> number of an item. Compiled or not, the result is the same."""
     find = _compiled_search(grams) if compiled and grams else partial(_found, grams)
     found: dict[int, int] = {}

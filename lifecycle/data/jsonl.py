@@ -1,7 +1,9 @@
 """JSON Lines in and out. A line that cannot be used comes back with a reason; none is repaired or skipped."""
 
 import gzip
+import io
 import mmap
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +22,7 @@ MAX_LINE_BYTES = 16 * 2**20
 EXCERPT_CHARACTERS = 200
 SCAN_BYTES = 16 * 2**20
 NEWLINE = 0x0A
+ZST_BUFFER_BYTES = 2**18
 
 
 class Line(NamedTuple):
@@ -31,25 +34,64 @@ class Line(NamedTuple):
     excerpt: str = ""
 
 
-def read_lines(path: Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
-    """Every line of a `.jsonl` or `.jsonl.gz` file. Memory is bounded by `max_line_bytes`, whatever the file holds."""
+class Span(NamedTuple):
+    """Whole lines of an uncompressed file, from byte `begin` to byte `end`; the first is line `first` of the file."""
+
+    begin: int = 0
+    end: int = sys.maxsize
+    first: int = 1
+
+
+WHOLE = Span()
+
+
+def read_lines(path: Path, span: Span = WHOLE, *, max_line_bytes: int | None = None) -> Iterator[Line]:
+    """Every line of a `.jsonl` file (plain, .gz or .zst). Memory is bounded by `max_line_bytes`, whatever it holds."""
     if not path.is_file():
-        raise InputError(f"expected a .jsonl or .jsonl.gz file at {path}, found none. Check the path in the recipe.")
-    number = 0
+        raise InputError(f"expected a .jsonl file (or .gz, .zst) at {path}, found none. Check the path in the recipe.")
+    limit = MAX_LINE_BYTES if max_line_bytes is None else max_line_bytes
+    number, position = span.first - 1, span.begin
     try:
-        with _open(path) as file:
-            while raw := file.readline(max_line_bytes + 1):
+        with open_bytes(path) as file:
+            if position:
+                file.seek(position)
+            while position < span.end and (raw := file.readline(limit + 1)):
                 number += 1
+                position += len(raw)
                 excerpt = raw[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
-                if len(raw) > max_line_bytes:
-                    while not raw.endswith(b"\n") and (raw := file.readline(max_line_bytes + 1)):
-                        pass  # the rest of this line
+                if len(raw) > limit:
+                    while not raw.endswith(b"\n") and (raw := file.readline(limit + 1)):
+                        position += len(raw)  # the rest of this line
                     yield Line(number, None, "row_too_long", excerpt)
                     continue
                 row, fault = _parse(raw)
                 yield Line(number, row, fault, excerpt)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}:{number + 1}: expected readable lines, found: {error}. Restore the file.") from error
+
+
+def line_spans(path: Path, span_bytes: int) -> list[Span]:
+    """An uncompressed file in spans of about `span_bytes`, cut at line ends; one span where it is no larger.
+
+    Lines are numbered from the start of the file, so a larger one is read once to count them.
+    """
+    size = path.stat().st_size
+    if size <= span_bytes:
+        return [WHOLE]
+    cuts, lines, position, target = [(0, 1)], 0, 0, span_bytes - 1
+    with path.open("rb") as file:
+        while chunk := file.read(SCAN_BYTES):
+            counted = 0
+            while target < position + len(chunk) and (found := chunk.find(b"\n", max(0, target - position))) >= 0:
+                lines += chunk.count(b"\n", counted, found + 1)
+                counted = found + 1
+                cuts.append((position + counted, lines + 1))
+                target = position + counted + span_bytes - 1
+            lines += chunk.count(b"\n", counted)
+            position += len(chunk)
+    begins = [cut for cut in cuts if cut[0] < size]
+    ends = [*(begin for begin, _ in begins[1:]), size]
+    return [Span(begin, end, first) for (begin, first), end in zip(begins, ends, strict=True)]
 
 
 def read_rows(
@@ -133,8 +175,15 @@ def fault_of_text(value: object) -> str | None:
     return "row_nul" if "\0" in value else None
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+def open_bytes(path: Path) -> IO[bytes]:
+    """The file's bytes, unpacked where its name ends in .gz or .zst."""
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if path.suffix == ".zst":
+        import pyarrow as pa  # a tenth of a second that other files need not pay
+
+        return cast(IO[bytes], io.BufferedReader(pa.input_stream(path, compression="zstd"), ZST_BUFFER_BYTES))
+    return path.open("rb")
 
 
 def _parse(raw: bytes) -> tuple[Row | None, str | None]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class Reader(Protocol):
-    """Rows by their global index (`packing.ShardReader`)."""
+    """Rows by their global index (`shard_reader.ShardReader`)."""
 
     def rows_for(self, step: int, batch_rows: int, seed: int) -> NDArray[np.int64]: ...
     def rows(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]: ...

@@ -1,7 +1,7 @@
 """Near-duplicate search out of core: shards of text -> sorted keys per band -> pairs -> clusters.
 
-Every step is a function of files in a scratch folder, may run again, and may run beside its like: `each` is the `map`
-of Python, of a pool of threads or processes, or of a cluster. The clusters depend on the texts and the rule alone.
+Every step is a function of files in a scratch folder, may run again, even late, and beside its like: `spread` runs it
+wherever the engine says. The clusters depend on the texts and the rule alone.
 """
 
 import math
@@ -9,22 +9,21 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lifecycle import progress
 from lifecycle.data.clusters import flatten, join_pairs, roots_of
 from lifecycle.data.minhash import NearDuplicates, band_keys
 from lifecycle.data.runs import Range, Run, find_runs, ranges, write_run
 from lifecycle.data.verification import are_duplicates, write_sets
 from lifecycle.errors import InputError
+from lifecycle.spread import spread
 
 I64 = NDArray[np.int64]
 Pairs = tuple[I64, I64]
 Shard = Callable[[], Iterable[str]]
-Each = Callable[..., Iterable[Any]]
 
 # Bytes at the peak for each row that a task sorts or holds; the tests hold every task to them.
 BYTES_PER_KEY = 80
@@ -56,22 +55,30 @@ def declared_bytes(documents: int, bytes_per_task: int, tasks: int = 1) -> int:
     return tasks * (FIXED_BYTES + bytes_per_task) + BYTES_PER_DOCUMENT * documents
 
 
+def documents_per_task(rule: NearDuplicates, bytes_per_task: int) -> int:
+    """The most documents that a shard may have."""
+    return bytes_per_task // (BYTES_PER_DOCUMENT_OF_SHARD + 16 * rule.bands)
+
+
 def near_duplicates(
     shards: Sequence[Shard],
     rule: NearDuplicates,
     *,
     scratch: Path,
     bytes_per_task: int = 256 * 2**20,
-    each: Each = map,
     compiled: bool = True,
 ) -> Clusters:
-    """Texts joined wherever two share enough shingles; their numbers run through the shards in order."""
+    """Texts joined wherever two share enough shingles; their numbers run through the shards in order.
+
+    For an engine of other processes a shard has to be picklable: a partial of a module's function.
+    """
     shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     index = partial(index_shard, rule=rule, scratch=scratch, bytes_per_task=bytes_per_task, compiled=compiled)
-    sizes = list(_watched(each(index, enumerate(shards)), len(shards), "shards hashed"))
+    sizes = spread(index, list(enumerate(shards)), unit="shards", note="near duplicates: shards hashed")
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
     match = partial(match_band, starts=starts, scratch=scratch, bytes_per_task=bytes_per_task)
-    list(_watched(each(match, range(rule.bands)), rule.bands, "bands matched"))
+    spread(match, range(rule.bands), unit="bands", note="near duplicates: bands matched")
     candidates, unread = merge_bands(rule, int(starts[-1]), scratch, bytes_per_task)
     parents = np.arange(starts[-1])
     _join(parents, _read(scratch / "sure"), compiled)
@@ -79,14 +86,10 @@ def near_duplicates(
     extract = partial(write_sets, rule=rule, scratch=scratch, compiled=compiled)
     jobs = [(i, shard, wanted[starts[i] : starts[i + 1]]) for i, shard in enumerate(shards)]
     jobs = [job for job in jobs if job[2].any()]
-    list(_watched(each(extract, jobs), len(jobs), "shards read again"))
-    compare = partial(are_duplicates, starts=starts, rule=rule, scratch=scratch, compiled=compiled)
-    questions = find_runs(scratch / "open")
-    verified = 0
-    for run, same in zip(questions, _watched(each(compare, questions), len(questions), "pairs compared"), strict=True):
-        verified += int(same.sum())
-        left, right = _pairs_of(run)
-        _join(parents, [(left[same], right[same])], compiled)
+    spread(extract, jobs, unit="shards", note="near duplicates: shards read again")
+    verify = partial(verify_pairs, starts=starts, rule=rule, scratch=scratch, compiled=compiled)
+    verified = sum(spread(verify, find_runs(scratch / "open"), unit="pairs", note="near duplicates: pairs compared"))
+    _join(parents, _read(scratch / "similar"), compiled)
     flatten(parents)
     return Clusters(parents, candidates, unread, compared, verified)
 
@@ -96,7 +99,7 @@ def index_shard(
 ) -> int:
     """Write a sorted run of (key, place in the shard) for each band, and return how many texts the shard has."""
     number, texts = job
-    most = bytes_per_task // (BYTES_PER_DOCUMENT_OF_SHARD + 16 * rule.bands)
+    most = documents_per_task(rule, bytes_per_task)
     blocks, size = [], 0
     for block in band_keys(texts(), rule, compiled=compiled):
         blocks.append(block)
@@ -119,7 +122,7 @@ def index_shard(
 def match_band(band: int, *, starts: I64, scratch: Path, bytes_per_task: int) -> None:
     """Write the pairs of texts that share a key of this band, sorted."""
     folder = scratch / "pairs" / f"band-{band:03}"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(exist_ok=True)
     runs = find_runs(scratch / f"band-{band:03}", np.uint32)
     most = max(1, bytes_per_task // BYTES_PER_KEY)
     for number, found in enumerate(ranges(runs, max_rows=most)):
@@ -214,6 +217,14 @@ def _open_questions(parents: I64, scratch: Path) -> tuple[NDArray[np.bool_], int
     return wanted, pairs
 
 
+def verify_pairs(run: Run, *, starts: I64, rule: NearDuplicates, scratch: Path, compiled: bool) -> int:
+    """Write the pairs of a run that are similar enough, and return how many they are."""
+    similar = are_duplicates(run, starts=starts, rule=rule, scratch=scratch, compiled=compiled)
+    left, right = _pairs_of(run)
+    write_run(scratch / "similar" / run.path.name, left[similar], right[similar])
+    return int(similar.sum())
+
+
 def _pairs_of(run: Run) -> Pairs:
     return run.keys().astype(np.int64), run.values().astype(np.int64)
 
@@ -230,9 +241,3 @@ def _join(parents: I64, pairs: Iterable[Pairs], compiled: bool) -> None:
         join = dedup_kernels.join_pairs
     for left, right in pairs:
         join(parents, left, right)
-
-
-def _watched(results: Iterable[Any], total: int, note: str) -> Iterator[Any]:
-    for done, result in enumerate(results, start=1):
-        progress.report(done, total, note.split()[0], f"near duplicates: {note}")
-        yield result

@@ -1,10 +1,11 @@
-"""Token rows on disk, and the reader that training uses.
+"""Token rows on disk. `shard_reader` reads them.
 
     index.json               what there is, with the digests of the two small files of each shard
     train-00000.bin          rows of `max_seq_len` ids, to be mapped into memory
     train-00000.pieces       which tokens of which document lie where (`layout.PIECE`)
     train-00000.crc32        a checksum of every row, checked whenever the row is read
     validation.bin, ...      the held-out rows
+    validation.sources       which source each held-out document is of
 
 # B rows, T tokens of a row
 """
@@ -12,19 +13,18 @@
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from lifecycle.data.layout import PIECE, Packing, Pieces, Rows, Segments
-from lifecycle.data.order import shuffled
-from lifecycle.errors import DamagedArtifact
 
 INDEX = "index.json"
+SOURCES = "validation.sources"
+"""The number of the source of each line of the held-out documents, as uint16."""
 
 
 class Shard(BaseModel):
@@ -67,6 +67,9 @@ class Index(BaseModel):
     tail_tokens: int
     """Tokens of the last documents that did not fill a row, and are lost."""
     validation_tail_tokens: int
+    validation_sources: dict[str, float] = Field(default_factory=dict)
+    """Bytes of text a token of each held-out source, in the order of the numbers in `validation.sources`."""
+    validation_sources_sha256: str = ""
     cuts: Cuts
 
 
@@ -124,6 +127,11 @@ def write_shard(path: Path, rows_BT: NDArray[np.unsignedinteger], pieces: Pieces
     )
 
 
+def write_sources(folder: Path, source_of_line: NDArray[np.int64]) -> str:
+    """Write the number of the source of each held-out document, and return the digest of the file."""
+    return _write(folder / SOURCES, source_of_line.astype("<u2"))
+
+
 def _write(path: Path, values: NDArray[np.generic]) -> str:
     values.tofile(path)
     return hashlib.sha256(values.tobytes()).hexdigest()
@@ -134,136 +142,3 @@ def _joined(held: Sequence[Rows]) -> Rows:
     pieces = np.concatenate([rows.pieces for rows in held])
     pieces["row"] += firsts.astype("<u4").repeat([len(rows.pieces) for rows in held])
     return Rows(np.concatenate([rows.ids for rows in held]), pieces)
-
-
-class MappedShard:
-    """One shard in memory maps, its small files checked against their digests when they are first needed."""
-
-    def __init__(self, folder: Path, shard: Shard, index: Index) -> None:
-        self.path, self.shard = folder / shard.file, shard
-        dtype = np.dtype(index.dtype).newbyteorder("<")
-        expected = shard.rows * index.max_seq_len * dtype.itemsize
-        found = self.path.stat().st_size if self.path.is_file() else None
-        if found != expected:
-            raise DamagedArtifact(
-                f"{self.path}: expected {expected} bytes ({shard.rows} rows of {index.max_seq_len} {index.dtype}), "
-                f"found {'no file' if found is None else found}. Pack the shards again."
-            )
-        shape = (shard.rows, index.max_seq_len)
-        # An empty file cannot be mapped.
-        self._rows_BT = np.memmap(self.path, dtype, "r", shape=shape) if expected else np.empty(shape, dtype)
-
-    def row(self, number: int) -> NDArray[np.unsignedinteger]:
-        """One row, if it still is what was packed."""
-        row: NDArray[np.unsignedinteger] = self._rows_BT[number]
-        if zlib.crc32(row.data) != self._crc32[number]:
-            raise DamagedArtifact(
-                f"{self.path}: row {number} does not have the checksum it was packed with. The file changed after "
-                "packing; rerun the shards stage."
-            )
-        return row
-
-    def pieces_of(self, number: int) -> Pieces:
-        """What one row is made of."""
-        begin, end = np.searchsorted(self._pieces["row"], [number, number + 1])
-        return self._pieces[begin:end].copy()
-
-    @cached_property
-    def _crc32(self) -> NDArray[np.uint32]:
-        return np.frombuffer(self._checked(".crc32", self.shard.crc32_sha256, 4 * self.shard.rows), "<u4")
-
-    @cached_property
-    def _pieces(self) -> Pieces:
-        size = PIECE.itemsize * self.shard.pieces
-        return np.frombuffer(self._checked(".pieces", self.shard.pieces_sha256, size), PIECE)
-
-    def _checked(self, suffix: str, sha256: str, size: int) -> bytes:
-        path = self.path.with_suffix(suffix)
-        content = path.read_bytes() if path.is_file() else b""
-        if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
-            raise DamagedArtifact(
-                f"{path}: expected {size} bytes with sha256 {sha256[:12]}, found {len(content)} others. The file "
-                "changed after packing; rerun the shards stage."
-            )
-        return content
-
-
-class ShardReader:
-    """The rows of sealed token shards, memory-mapped: opening costs nothing, a row costs its bytes.
-
-    Every row is held against its checksum when it is read, so a shard that changed after packing is never trained on,
-    and nothing has to be read through before training starts or goes on.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            self.index = Index.model_validate_json((folder / INDEX).read_bytes())
-        except (OSError, ValidationError) as error:
-            raise DamagedArtifact(f"{folder}: no readable {INDEX} ({error}). Pack the shards again.") from error
-        self.folder = folder
-        self.max_seq_len = self.index.max_seq_len
-        if len({shard.file for shard in self.index.shards}) != len(self.index.shards):
-            raise DamagedArtifact(f"{folder / INDEX}: a shard is listed twice. Pack the shards again.")
-        self._shards = [MappedShard(folder, shard, self.index) for shard in self.index.shards]
-        self._starts = np.cumsum([0, *(shard.rows for shard in self.index.shards)])
-
-    def __len__(self) -> int:
-        """Training rows."""
-        return int(self._starts[-1])
-
-    def rows(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """The training rows at these global indices, shape (B, T), as the int64 that embeddings want."""
-        places = self._places(indices)
-        rows_BT = np.empty((len(places), self.max_seq_len), np.int64)
-        for out, (shard, row) in enumerate(places):
-            rows_BT[out] = self._shards[shard].row(row)
-        return rows_BT
-
-    def pieces(self, indices: Sequence[int] | NDArray[np.int64]) -> Pieces:
-        """What these training rows are made of; `row` is the position in `indices`, `document` a line of the corpus."""
-        found = [self._shards[shard].pieces_of(row) for shard, row in self._places(indices)]
-        for out, pieces in enumerate(found):
-            pieces["row"] = out
-        return np.concatenate([*found, np.empty(0, PIECE)])
-
-    def segments(self, indices: Sequence[int] | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """For each token of these rows (B, T) the number of its document in the row, -1 for padding, and its position
-        in that stretch of the document. Attention blocked across documents is between equal numbers.
-        """
-        pieces = self.pieces(indices)
-        segments_BT = np.full((len(indices), self.max_seq_len), -1, np.int64)
-        positions_BT = np.zeros_like(segments_BT)
-        number, last = 0, -1
-        for row, start, tokens in zip(*(pieces[name].tolist() for name in ("row", "start", "tokens")), strict=True):
-            number, last = (number + 1 if row == last else 0), row
-            segments_BT[row, start : start + tokens] = number
-            positions_BT[row, start : start + tokens] = np.arange(tokens)
-        return segments_BT, positions_BT
-
-    def validation(self) -> NDArray[np.int64]:
-        """All held-out rows, shape (B, T)."""
-        shard = MappedShard(self.folder, self.index.validation, self.index)
-        empty = np.empty((0, self.max_seq_len), np.int64)
-        return np.concatenate([empty, *(shard.row(row)[None] for row in range(shard.shard.rows))])
-
-    def rows_for(self, step: int, batch_rows: int, seed: int) -> NDArray[np.int64]:
-        """Global indices of the rows of one step's batch, shape (B,), the same for any number of ranks.
-
-        Each epoch is its own permutation, named by (seed, epoch); a batch may reach over the end of one. Any step
-        can be asked for at once: resuming replays nothing. Rank r of w takes `rows_for(...)[r::w]`.
-        """
-        positions = np.arange(step * batch_rows, (step + 1) * batch_rows)
-        epochs, within = np.divmod(positions, len(self))
-        indices = np.empty(batch_rows, np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            indices[here] = shuffled(within[here], len(self), "rows", seed, int(epoch))
-        return indices
-
-    def _places(self, indices: Sequence[int] | NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Shard and row in it."""
-        wanted = np.asarray(indices, dtype=np.int64)
-        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"expected rows 0 to {len(self) - 1}, found {wanted.min()} to {wanted.max()}")
-        shards = np.searchsorted(self._starts, wanted, side="right") - 1
-        return list(zip(shards.tolist(), (wanted - self._starts[shards]).tolist(), strict=True))

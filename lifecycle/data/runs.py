@@ -1,10 +1,9 @@
 """Sorted runs on disk: what does not fit in memory is sorted in parts, and looked at one range of keys at a time."""
 
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +43,8 @@ class Run(NamedTuple):
 
 def write_run(path: Path, keys: NDArray[Any], values: NDArray[Any], value_type: type = np.uint64) -> None:
     """Put a run there whole, by rename: a task that runs again replaces what its dead first try left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
+    path.parent.mkdir(exist_ok=True)  # not its parents: a late worker would put them back into a sealed artifact
+    part = path.with_suffix(f".{uuid4().hex}.part")  # process ids repeat on another machine
     with part.open("wb") as file:
         np.ascontiguousarray(keys, np.uint64).tofile(file)
         np.ascontiguousarray(values, value_type).tofile(file)

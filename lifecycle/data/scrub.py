@@ -33,13 +33,15 @@ EMAIL = re.compile(
     r"(?<![\w.+-])[\w!#$%&'*+/=?^`{|}~-]{1,64}(?:\.[\w!#$%&'*+/=?^`{|}~-]{1,64}){0,8}@"
     r"(?:[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?\.){1,8}[A-Za-z][0-9A-Za-z-]{0,61}[0-9A-Za-z]"
 )
-IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,4})?\b")
-IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
+# Digits are ASCII's, here and below.
+IBAN = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,4})?\b")
+# The look back comes behind the first digit: `re` leaps from digit to digit, and would try it at every character.
+IPV4 = re.compile(r"[0-9](?<![\w.][0-9])[0-9]{0,2}\.(?:[0-9]{1,3}\.){2}[0-9]{1,3}(?![\w]|\.\d)")
 IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
 # E.164 with its plus sign, or ten digits as North America groups them. Bare runs of digits are ids and quantities.
 PHONE = re.compile(
-    r"(?<![\w+.-])(?:\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,4}\)?){2,6}"
-    r"|(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.-])[2-9]\d{2}[ .-]\d{4})"
+    r"(?<![\w+.-])(?:\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]{1,4}\)?){2,6}"
+    r"|(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[.-])[2-9][0-9]{2}[ .-][0-9]{4})"
     r"(?![\w]|[.-]\d)"
 )
 # Length by country: the IBAN registry (ISO 13616).
@@ -78,8 +80,9 @@ class Scrubbed(NamedTuple):
 def scrub(text: str, rule: Scrubbing) -> Scrubbed:
     """Personal data and secrets replaced. Doing it twice changes nothing more: no placeholder has such a form."""
     counts: Counter[str] = Counter()
+    shape = text.encode(errors="replace").translate(_SHAPE)
     for kind, may_hold, pattern, is_real in _STEPS:
-        if kind in rule.kinds and may_hold(text):
+        if kind in rule.kinds and may_hold(text, shape):
 
             def replaced(match: re.Match[str], kind: Kind = kind, is_real: Check = is_real) -> str:
                 if not is_real(match[0], rule):
@@ -114,25 +117,55 @@ def is_phone(candidate: str) -> bool:
 
 
 Check = Callable[[str, Scrubbing], bool]
-_KEY_STARTS = ("PRIVATE KEY", "AKIA", "ASIA", "gh", "sk-", "k_live_", "xox", "AIza", "hf_", "glpat-", "eyJ")
-_DIGIT = re.compile(r"\d")
+# Most texts hold nothing of the kind, and looking for the fixed part of each is ten times as fast as its pattern. The
+# shape of a text is its bytes with every digit a 0 and every capital an A.
+_SHAPE = bytes.maketrans(b"123456789BCDEFGHIJKLMNOPQRSTUVWXYZ", b"0" * 9 + b"A" * 25)
+_BEFORE_LOW_LINE = ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "k_live_", "hf_")
+_KEY_AFTER_LOW_LINE = re.compile(r"_[0-9A-Za-z_]{20}")
+_KEY_AFTER_SK = re.compile(r"sk-[0-9A-Za-z_-]{20}")
+_SEVEN_COLONS = re.compile(r":(?:[0-9A-Fa-f]{1,4}:){6}")
+_FOUR_NUMBERS = re.compile(rb"0\.0{1,3}\.0")
+_SEVEN_DIGITS = re.compile(rb"000[ .-]0000")
 
 
-def _has_digit(text: str) -> bool:
-    return _DIGIT.search(text) is not None
+def _may_hold_key(text: str, shape: bytes) -> bool:
+    """One character is found ten times as fast as four, so it is asked for first."""
+    return (
+        ("_" in text and _KEY_AFTER_LOW_LINE.search(text) is not None and any(s in text for s in _BEFORE_LOW_LINE))
+        or ("-" in text and ("xox" in text or "glpat-" in text or _KEY_AFTER_SK.search(text) is not None))
+        or (b"AAAA" in shape and ("AKIA" in text or "ASIA" in text or "PRIVATE KEY" in text))
+        or ("J" in text and "eyJ" in text)
+        or "AIza" in text
+    )
+
+
+def _may_hold_email(text: str, shape: bytes) -> bool:
+    return "@" in text
+
+
+def _may_hold_iban(text: str, shape: bytes) -> bool:
+    return b"AA00" in shape
+
+
+def _may_hold_ipv4(text: str, shape: bytes) -> bool:
+    return b"0.0" in shape and _FOUR_NUMBERS.search(shape) is not None
+
+
+def _may_hold_ipv6(text: str, shape: bytes) -> bool:
+    """An address has eight groups, or two colons for those left out; a time of day has neither."""
+    return ":" in text and ("::" in text or _SEVEN_COLONS.search(text) is not None)
+
+
+def _may_hold_phone(text: str, shape: bytes) -> bool:
+    return b"+0" in shape or (b"0000" in shape and _SEVEN_DIGITS.search(shape) is not None)
 
 
 # In this order: a key may hold an address's form, an IBAN or an IP a telephone's.
-_STEPS: tuple[tuple[Kind, Callable[[str], bool], re.Pattern[str], Check], ...] = (
-    ("API_KEY", lambda text: any(start in text for start in _KEY_STARTS), API_KEY, lambda found, rule: True),
-    ("EMAIL", lambda text: "@" in text, EMAIL, lambda found, rule: True),
-    ("IBAN", _has_digit, IBAN, lambda found, rule: is_iban(found)),
-    (
-        "IP",
-        lambda text: "." in text and _has_digit(text),
-        IPV4,
-        lambda f, rule: is_ip(f, public_only=rule.public_ips_only),
-    ),
-    ("IP", lambda text: ":" in text, IPV6, lambda f, rule: is_ip(f, public_only=rule.public_ips_only)),
-    ("PHONE", _has_digit, PHONE, lambda found, rule: is_phone(found)),
+_STEPS: tuple[tuple[Kind, Callable[[str, bytes], bool], re.Pattern[str], Check], ...] = (
+    ("API_KEY", _may_hold_key, API_KEY, lambda found, rule: True),
+    ("EMAIL", _may_hold_email, EMAIL, lambda found, rule: True),
+    ("IBAN", _may_hold_iban, IBAN, lambda found, rule: is_iban(found)),
+    ("IP", _may_hold_ipv4, IPV4, lambda found, rule: is_ip(found, public_only=rule.public_ips_only)),
+    ("IP", _may_hold_ipv6, IPV6, lambda found, rule: is_ip(found, public_only=rule.public_ips_only)),
+    ("PHONE", _may_hold_phone, PHONE, lambda found, rule: is_phone(found)),
 )

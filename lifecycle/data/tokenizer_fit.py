@@ -34,9 +34,9 @@ class Fit(BaseModel):
     vocab_size: int
     learned_tokens: int
     sources: dict[str, SourceFit]
-    unused: int
-    """Learned tokens that no sampled document holds."""
-    rare: int
+    unused_in_sample: int
+    """Learned tokens that no sampled document holds; the rest of the corpus may hold some of them."""
+    rare_in_sample: int
     """Learned tokens held, but less than RARE times."""
     unreachable: int
     """Learned tokens that no text gives: their own text is encoded otherwise. None of them can ever be trained."""
@@ -65,8 +65,8 @@ def fit(
         number: token for token, number in sorted(vocab.items()) if token not in special and token not in BYTE_OF_LETTER
     }
     groups = {
-        "unused": [number for number in learned if counts[number] == 0],
-        "rare": [number for number in learned if 0 < counts[number] < RARE],
+        "unused_in_sample": [number for number in learned if counts[number] == 0],
+        "rare_in_sample": [number for number in learned if 0 < counts[number] < RARE],
         "unreachable": list(_unreachable(tokenizer, learned)),
         "partial_utf8": [number for number, token in learned.items() if _text_of(token) is None],
     }

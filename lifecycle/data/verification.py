@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from itertools import compress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,9 @@ def write_sets(
     """Write the distinct shingles of a shard's wanted texts, and a run of (place in the shard, where its set ends)."""
     number, texts, wanted = job
     folder = scratch / "sets"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     sizes = []
-    part = folder / f"{number:06}.part"
+    part = folder / f"{number:06}.{uuid4().hex}.part"
     with part.open("wb") as file:
         for hashes, counts in shingle_sets(compress(texts(), wanted), rule, compiled=compiled):
             hashes.tofile(file)

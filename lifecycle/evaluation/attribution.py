@@ -26,6 +26,7 @@ class Effect:
     low: float | None
     high: float | None
     fault: str | None = None
+    higher_is_better: bool = True
 
     @property
     def is_shown(self) -> bool:
@@ -59,7 +60,7 @@ def accounted(found: Sequence[Effect], metric: str) -> str:
     if not shown:
         return f"{metric}: no stage is shown to move it"
     return f"{metric}: " + "; ".join(
-        f"{e.stage} moves it by {e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}]" for e in shown
+        f"{e.stage} moves it by {e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}], for the {_better(e)}" for e in shown
     )
 
 
@@ -71,7 +72,13 @@ def _effect(metric: str, name: str, before: Rung, after: Rung, tail: float) -> E
     if before.checkpoint == after.checkpoint and one.value is not None:
         return Effect(metric, name, 0.0, 0.0, 0.0)  # the same weights
     moved = difference(one, other, same_model=False)
+    # Of all that each has measured, not of what both have: else the steps of a metric would not add up.
+    value = None if one.value is None or other.value is None else one.value - other.value
     if moved.fault is not None:
-        return Effect(metric, name, moved.value, None, None, moved.fault)
+        return Effect(metric, name, value, None, None, moved.fault, one.higher_is_better)
     low, high = moved.interval(tail)
-    return Effect(metric, name, moved.value, low, high)
+    return Effect(metric, name, value, low, high, higher_is_better=one.higher_is_better)
+
+
+def _better(effect: Effect) -> str:
+    return "better" if ((effect.value or 0) > 0) == effect.higher_is_better else "worse"

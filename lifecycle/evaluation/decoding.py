@@ -1,30 +1,27 @@
 """Answers to many prompts at once: each prompt is read once and answered as often as asked, greedily and by sampling.
 
-Prompts are sorted by length, padded on the left and decoded with a key-value cache; a row that has ended leaves the
-batch. What a row answers does not depend on the rows beside it.
+Rows go on behind a key-value cache, and one that has ended leaves the batch. What a row answers does not depend on the
+rows beside it, nor on the guesses (`drafts`) that are checked several tokens at a time.
 
-# B rows, T tokens, V vocabulary
+# B rows, N tokens, V vocabulary
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import tokenizers
 import torch
 from torch import Tensor
 
-from lifecycle.data.order import hash64
+from lifecycle.evaluation.drafts import FIRST, LATER, Drafts, Tally, as_text
+from lifecycle.evaluation.faster import network_of
 from lifecycle.evaluation.items import Mode
-from lifecycle.evaluation.llama import new_cache
+from lifecycle.evaluation.noise import Name, Noise
+from lifecycle.evaluation.scoring import are_finite, first_choice, nats_of
 
-# A cache that is cut down is copied: with fewer ended rows than this the copy costs more than it saves (measured on
-# d128 L4: a quarter and a third are equally fast, 8 % faster than never and 5 % faster than at once).
-ENDED_SHARE = 0.25
 NOT_FINITE = "logits_not_finite"
-
-Name = tuple[str, int] | tuple[str, int, int]
-"""Item and position in its answer; then the number of the sample, from the second on."""
 
 
 class Prompt(NamedTuple):
@@ -75,137 +72,142 @@ def draws_of(prompt: Prompt, decoding: Decoding) -> list[Draw]:
 
 @torch.inference_mode()
 def decode(
-    model: Any, prompts: Sequence[Prompt], decoding: Decoding, tokenizer: tokenizers.Tokenizer | None = None
+    model: Any,
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    tokenizer: tokenizers.Tokenizer | None = None,
+    drafts: Drafts | None = None,
 ) -> list[Draw]:
-    """Every answer to these prompts, prompt by prompt. A tokenizer is needed only where `decoding.stop` has texts."""
-    ids_BT, mask_BT = _left_padded(prompts, decoding.pad_id, model.device)
-    last_B1 = mask_BT.sum(1, keepdim=True) - 1  # the position of a row's newest token, padding not counted
-    cache = new_cache(model)
-    step = _stepper(model, cache)
-    logits_BV = step(ids_BT, mask_BT, (mask_BT.cumsum(1) - 1).clamp(min=0))
+    """Every answer to these prompts, prompt by prompt. A tokenizer is needed only where `decoding.stop` has texts.
+
+    With `drafts` several tokens are checked at a time; no answer changes.
+    """
+    network = network_of(model)
+    if drafts is not None and not (network.checks_guesses and drafts.worth):
+        drafts = None
+    answers = _Answers(network, decoding, tokenizer, drafts)
+    rows = [answers.row(prompt) for prompt in prompts]
+    logits_NV, past = network.read([prompt.ids for prompt in prompts], [row.guess for row in rows])
     everything = [draw for prompt in prompts for draw in draws_of(prompt, decoding)]
-    each = torch.arange(len(prompts), device=model.device).repeat_interleave(len(everything) // len(prompts))
-    cache.batch_select_indices(each)
-    logits_BV, mask_BT, last_B1 = logits_BV[each], mask_BT[each], last_B1[each]
-    noise = Noise(logits_BV.shape[-1], decoding.seed, model.device)
-    rows, open_rows = everything, list(range(len(everything)))
-    while True:
-        next_B = _choose(logits_BV, rows, decoding, noise)
-        _record(rows, open_rows, logits_BV, next_B, decoding)
-        if decoding.stop and tokenizer is not None:
-            _stop_at_texts([rows[row] for row in open_rows], decoding.stop, tokenizer)
-        open_rows = [row for row in open_rows if not _ended(rows[row], decoding)]
-        if not open_rows:
-            return everything
-        if len(open_rows) <= (1 - ENDED_SHARE) * len(rows):
-            kept = torch.tensor(open_rows, device=model.device)
-            cache.batch_select_indices(kept)
-            next_B, mask_BT, last_B1 = next_B[kept], mask_BT[kept], last_B1[kept]
-            rows = [rows[row] for row in open_rows]
-            open_rows = list(range(len(rows)))
-        last_B1 = last_B1 + 1
-        mask_BT = torch.cat([mask_BT, torch.ones_like(last_B1)], dim=1)
-        logits_BV = step(next_B[:, None], mask_BT, last_B1)
+    times = len(everything) // len(prompts)
+    if times > 1:
+        past.select(torch.arange(len(prompts), device=network.device).repeat_interleave(times))
+        ends = list(accumulate(len(row.guess) + 1 for row in rows))
+        each = [n for row, end in zip(rows, ends, strict=True) for n in [*range(end - len(row.guess) - 1, end)] * times]
+        logits_NV = logits_NV[each]
+    answers.draw([replace(rows[n // times], draw=draw) for n, draw in enumerate(everything)], logits_NV, past)
+    return everything
 
 
-def _stepper(model: Any, cache: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A function that feeds tokens to the model and returns the logits after the last one, in fp32."""
+@dataclass
+class _Row:
+    """An answer that is being drawn; its prompt, what was said and a like answer as texts of ids; and the guess."""
 
-    def step(ids_BT: Tensor, mask_BT: Tensor, position_BT: Tensor) -> Tensor:
-        # use_cache is said, not left to the config: False there makes generation 19 times slower, without a word.
-        found = model(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=position_BT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return found.logits[:, -1].float()  # type: ignore[no-any-return]
-
-    return step
+    draw: Draw
+    prompt: str
+    like: str
+    guess: list[int]
+    said: str = ""
 
 
-def _left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids and mask, both (B, T): the last token of every prompt in the last column."""
-    width = max(len(prompt.ids) for prompt in prompts)
-    ids = [[pad_id] * (width - len(prompt.ids)) + prompt.ids for prompt in prompts]
-    mask = [[0] * (width - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+class _Answers:
+    """Draws answers, a step for all rows at a time: choose behind what was read, then read what was chosen."""
+
+    def __init__(
+        self, network: Any, decoding: Decoding, tokenizer: tokenizers.Tokenizer | None, drafts: Drafts | None
+    ) -> None:
+        self.network, self.decoding, self.tokenizer, self.drafts = network, decoding, tokenizer, drafts
+        self.noise = Noise(network.config.vocab_size, decoding.seed, network.device)
+        self.tally = Tally()
+
+    def row(self, prompt: Prompt) -> _Row:
+        """A row of which nothing was said yet, with a guess of how its answer begins."""
+        text = as_text(prompt.ids)
+        row = _Row(Draw(prompt, "greedy"), text, self.drafts.like(text) if self.drafts else "", [])
+        row.guess = self._guess(row, FIRST)
+        return row
+
+    def draw(self, rows: list[_Row], logits_NV: Tensor, past: Any) -> None:
+        """Fill the rows' draws; `past` holds their prompts and guesses, the logits are those behind both."""
+        while True:
+            right = self._take(rows, logits_NV)
+            if any(right):
+                past.advance(right)
+            open_rows = [number for number, row in enumerate(rows) if not self._ended(row.draw)]
+            if not open_rows:
+                return
+            rows = [rows[number] for number in past.keep(open_rows)]
+            for row in rows:
+                row.guess = self._guess(row, LATER)
+            logits_NV = self.network.step(past, [[ord(row.said[-1]), *row.guess] for row in rows])
+
+    def _take(self, rows: Sequence[_Row], logits_NV: Tensor) -> list[int]:
+        """Write what is chosen to the answers that have not ended; for each row, how many of its guesses were right."""
+        next_N = self._choose(rows, logits_NV)
+        tokens, nats = next_N.tolist(), nats_of(logits_NV, next_N).double().tolist()
+        finite = are_finite(logits_NV).tolist()
+        right, at = [], 0
+        for row in rows:
+            taken, offered = 0, len(row.guess)
+            for place in range(at, at + offered + 1):
+                if self._ended(row.draw):
+                    break
+                self._write(row, tokens[place], nats[place], finite[place])
+                if place - at == offered or tokens[place] != row.guess[place - at]:
+                    break
+                taken += 1
+            right.append(taken)
+            at += offered + 1
+            self.tally.offered, self.tally.right = self.tally.offered + offered, self.tally.right + taken
+        return right
+
+    def _choose(self, rows: Sequence[_Row], logits_NV: Tensor) -> Tensor:
+        """The next token behind everything that was read, (N,)."""
+        next_N = first_choice(logits_NV)
+        names: dict[int, Name] = {}
+        at = 0
+        for row in rows:
+            if row.draw.mode == "sampled":
+                names |= {at + more: _name(row.draw, more) for more in range(len(row.guess) + 1)}
+            at += len(row.guess) + 1
+        if names:
+            sampled = list(names)
+            noise_NV = self.noise.gumbel(list(names.values()))
+            next_N[sampled] = first_choice(logits_NV[sampled] / self.decoding.temperature + noise_NV)
+        return next_N
+
+    def _write(self, row: _Row, token: int, nats: float, finite: bool) -> None:
+        draw = row.draw
+        if not finite:
+            draw.fault = NOT_FINITE
+            return
+        draw.log_probability -= nats
+        row.said += chr(token)
+        if token == self.decoding.stop_id:
+            draw.stopped = True
+        else:
+            draw.ids.append(token)
+            if self.decoding.stop and self.tokenizer is not None:
+                draw.stopped = draw.at_stop_text = _holds(draw.ids, self.decoding.stop, self.tokenizer)
+
+    def _ended(self, draw: Draw) -> bool:
+        return draw.stopped or draw.fault is not None or len(draw.ids) >= self.decoding.max_new_tokens
+
+    def _guess(self, row: _Row, most: int) -> list[int]:
+        if self.drafts is None or not self.tally.worth or self._ended(row.draw):
+            return []
+        room = self.decoding.max_new_tokens - len(row.draw.ids) - 1
+        return self.drafts.after(row.prompt, row.said, row.like, min(most, room))
 
 
-def _choose(logits_BV: Tensor, rows: Sequence[Draw], decoding: Decoding, noise: "Noise") -> Tensor:
-    """The next token of every row, (B,)."""
-    next_B = logits_BV.argmax(-1)
-    sampled = [row for row, draw in enumerate(rows) if draw.mode == "sampled"]
-    if sampled:
-        scores_BV = logits_BV[sampled] / decoding.temperature + noise.gumbel([_name(rows[row]) for row in sampled])
-        next_B[sampled] = scores_BV.argmax(-1)
-    return next_B
-
-
-def _name(draw: Draw) -> Name:
-    """What names a draw's next random numbers. The first sample has no number: it was once the only one."""
-    place = (draw.prompt.id, len(draw.ids))
+def _name(draw: Draw, more: int) -> Name:
+    """What names a draw's random numbers so many tokens on. The first sample, once the only one, has no number."""
+    place = (draw.prompt.id, len(draw.ids) + more)
     return place if draw.sample == 0 else (*place, draw.sample)
 
 
-def _record(
-    rows: Sequence[Draw], open_rows: Sequence[int], logits_BV: Tensor, next_B: Tensor, decoding: Decoding
-) -> None:
-    """Write the chosen tokens and their log-probabilities to the answers that have not ended."""
-    nats_B = torch.logsumexp(logits_BV, -1) - logits_BV.gather(-1, next_B[:, None])[:, 0]
-    nats, tokens = nats_B.double().tolist(), next_B.tolist()
-    finite = torch.isfinite(logits_BV).all(-1).tolist()
-    for row in open_rows:
-        draw = rows[row]
-        if not finite[row]:
-            draw.fault = NOT_FINITE
-            continue
-        draw.log_probability -= nats[row]
-        if tokens[row] == decoding.stop_id:
-            draw.stopped = True
-        else:
-            draw.ids.append(tokens[row])
-
-
-def _stop_at_texts(draws: Sequence[Draw], stop: Sequence[str], tokenizer: tokenizers.Tokenizer) -> None:
-    """End the answers that now hold one of these texts. A token is at least a byte: no longer tail can hold it."""
+def _holds(ids: Sequence[int], stop: Sequence[str], tokenizer: tokenizers.Tokenizer) -> bool:
+    """Whether one of these texts is in an answer's end. A token is at least a byte: no longer tail can hold it."""
     longest = max(len(text.encode()) for text in stop)
-    for draw in draws:
-        tail = tokenizer.decode(draw.ids[-longest:], skip_special_tokens=False)
-        if not draw.stopped and any(text in tail for text in stop):
-            draw.stopped = draw.at_stop_text = True
-
-
-def _ended(draw: Draw, decoding: Decoding) -> bool:
-    return draw.stopped or draw.fault is not None or len(draw.ids) >= decoding.max_new_tokens
-
-
-class Noise:
-    """Gumbel noise for every token, named by (seed, item, position): argmax of logits plus noise is a sample.
-
-    Named, not drawn in turn: an item's sample is the same in any batch, and two models that hardly differ mostly give
-    the same sample, which is what makes a paired comparison of sampled answers sharp.
-    Gumbel 1954; the use for sampling: Maddison et al. 2014, "A* Sampling", eq. 2, https://arxiv.org/abs/1411.0030
-    """
-
-    def __init__(self, vocabulary: int, seed: int, device: torch.device) -> None:
-        self.seed, self.device = seed, device
-        self.tokens_V = _mix32(torch.arange(vocabulary, dtype=torch.int32, device=device))
-
-    def gumbel(self, names: Sequence[Name]) -> Tensor:
-        """(B, V) for these items at these positions of their answers."""
-        keys = [(hash64("answer", self.seed, *name) & 0xFFFFFFFF) - 2**31 for name in names]
-        keys_B1 = torch.tensor(keys, dtype=torch.int32, device=self.device)[:, None]
-        bits_BV = (_mix32(self.tokens_V ^ keys_B1) >> 8) & 0xFFFFFF
-        # Uniform in (0, 1), away from 0. Where it rounds to 1 the noise is -inf: that token is not drawn.
-        uniform_BV = (bits_BV.float() + 0.5) * 2.0**-24
-        return -torch.log(-torch.log1p(-uniform_BV))
-
-
-def _mix32(values: Tensor) -> Tensor:
-    """Each int32 scrambled into 32 well mixed bits (lowbias32, C. Wellons 2018, "Prospecting for Hash Functions")."""
-    values = (values ^ ((values >> 16) & 0xFFFF)) * 0x7FEB352D
-    values = (values ^ ((values >> 15) & 0x1FFFF)) * (0x846CA68B - 2**32)
-    return values ^ ((values >> 16) & 0xFFFF)
+    tail = tokenizer.decode(list(ids[-longest:]), skip_special_tokens=False)
+    return any(text in tail for text in stop)

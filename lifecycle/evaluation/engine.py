@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 import torch
 
 from lifecycle.evaluation import likelihood, next_token
-from lifecycle.evaluation.decoding import Decoding, Draw, Prompt, decode, draws_of
+from lifecycle.evaluation.decoding import Decoding, Prompt, draws_of
 from lifecycle.evaluation.encode import Encoder, digest
+from lifecycle.evaluation.generation import DIGITS, OUT_OF_MEMORY, Generation
 from lifecycle.evaluation.journal import Journal
 from lifecycle.evaluation.judge import RewardJudge
 from lifecycle.evaluation.kinds.suite import Ask, Generate, Likelihood, Parity, Reply, Reward
 from lifecycle.evaluation.likelihood import NOT_FINITE, Question
-from lifecycle.evaluation.llama import MIN_SHARED
 from lifecycle.evaluation.parity import TemplateParity
+from lifecycle.evaluation.prefix_tree import MIN_SHARED
 from lifecycle.evaluation.prefixes import in_batches
 
-DIGITS = 4  # of a log-probability: what rounding and the number of threads do to a sum stays below this
-DOES_NOT_FIT, NO_CONTINUATION, OUT_OF_MEMORY = "does_not_fit", "no_continuation", "out_of_memory"
+DOES_NOT_FIT, NO_CONTINUATION = "does_not_fit", "no_continuation"
 
 Done = Callable[[int, int], None]
 Work = Callable[[Sequence[Any]], list[Any]]
@@ -37,6 +37,8 @@ class Settings:
     context_tokens: int
     max_seq_len: int
     batch_items: int
+    guesses: bool = True
+    """Several tokens of an answer are checked at a time where that is faster; no answer changes."""
 
 
 class Asked(NamedTuple):
@@ -141,40 +143,22 @@ class Engine:
     ) -> None:
         prompts = [Prompt(one.name, one.prompt) for one in asked]
         size = max(1, 2 * self.settings.batch_items // (decoding.greedy + decoding.samples))
-        parts = in_batches([prompt.ids for prompt in prompts], size)
-        order = [n for part in parts for n in part]
-        batches = [[prompts[n] for n in part] for part in parts]
-        draws = self._run(batches, asdict(decoding), lambda some: self._draw(some, decoding), done)
-        for place, (n, drawn) in enumerate(zip(order, draws, strict=True)):
-            one, ids = asked[n], prompts[n].ids
-            replies = [Reply(**{**fields, "prompt_digest": digest(ids)}) for fields in drawn or ()]
-            found[one.item, one.number] = replies or self._lost(prompts[n], decoding)
-            self._took(one.item, place)
+        generation = Generation(self.model, self.encoder.tokenizer, decoding, prompts, guesses=self.settings.guesses)
 
-    def _draw(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Any]:
-        """The fields of each prompt's replies, as plain data."""
-        each = decoding.greedy + decoding.samples
-        drawn = decode(self.model, prompts, decoding, self.encoder.tokenizer)
-        return [[self._said(draw, decoding) for draw in drawn[n : n + each]] for n in range(0, len(drawn), each)]
+        def draw(parts: Sequence[Sequence[int]], before: int) -> list[tuple[int, Any]]:
+            batches = [[prompts[n] for n in part] for part in parts]
+            results = self._run(
+                batches, asdict(decoding), generation.results, lambda some, _: done(before + some, len(prompts))
+            )
+            drawn = list(zip([n for part in parts for n in part], results, strict=True))
+            for place, (n, result) in enumerate(drawn):
+                found[asked[n].item, asked[n].number] = generation.replies(n, result)
+                self._took(asked[n].item, place)
+            return drawn
 
-    def _said(self, draw: Draw, decoding: Decoding) -> dict[str, Any]:
-        # Special tokens in an answer stay visible: an answer with a role token in it is not terse.
-        text = self.encoder.tokenizer.decode(draw.ids, skip_special_tokens=False)
-        if draw.at_stop_text:
-            text = text[: min(at for at in map(text.find, decoding.stop) if at >= 0)]
-        return {
-            "mode": draw.mode,
-            "sample": draw.sample,
-            "text": text,
-            "log_probability": None if draw.fault else round(draw.log_probability, DIGITS),
-            "tokens": draw.tokens,
-            "stopped": draw.stopped,
-            "fault": draw.fault,
-        }
-
-    def _lost(self, prompt: Prompt, decoding: Decoding) -> list[Reply]:
-        draws = draws_of(prompt, decoding)
-        return [Reply(d.mode, digest(prompt.ids), d.sample, fault=OUT_OF_MEMORY) for d in draws]
+        pilots = draw(generation.pilots(), 0)
+        generation.learn(pilots)
+        draw(generation.others(size), len(pilots))
 
     def _score(self, asked: Sequence[Asked], found: dict[tuple[str, int], list[Reply]], done: Done) -> None:
         """Continuations by prompt; those of one prompt are scored together."""

@@ -38,6 +38,14 @@ class Evidence(ABC):
 
     @property
     @abstractmethod
+    def possible(self) -> tuple[float, float]:
+        """Beyond these it cannot lie, whatever the model."""
+
+    fewest: int = 0
+    """With fewer independent items the interval is no ground to decide on."""
+
+    @property
+    @abstractmethod
     def items(self) -> int:
         """Items it should stand on, measured or not."""
 
@@ -96,6 +104,7 @@ class Share(Evidence):
     """The passage an item shares with others; an item without one is alone."""
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "items"
+    possible: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     @property
     def items(self) -> int:
@@ -149,6 +158,7 @@ class ShareDifference(Evidence):
     live: Share
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "items"
+    possible: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     @property
     def items(self) -> int:

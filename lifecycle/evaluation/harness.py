@@ -1,18 +1,14 @@
-"""lm-evaluation-harness as a library: a task's rows as requests, and the grades of the answers to them.
+"""lm-evaluation-harness as a library: its tasks, and their rows as requests. `harness_grading` grades the answers.
 
 The harness is an optional extra and takes 13 s to import, so it is imported where it is used, by name. Its own model
 class, request cache and data loader are not used; its Jinja templates are rendered in a sandbox, under a time limit.
 """
 
 import json
-import math
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -23,26 +19,16 @@ from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lifecycle.data.jsonl import Row
-from lifecycle.errors import ContractError, InputError
+from lifecycle.errors import InputError
 
-BYTES = "bytes"
 OPEN = "\x00chat"
-RENDER_SECONDS, GRADE_SECONDS = 600, 10
+RENDER_SECONDS = 600
 REGEX_SECONDS = 1.0
 # What our engine does with an answer. Anything else would change it, and be passed over without a word.
 KNOWN_SETTINGS = {"until", "do_sample", "temperature", "max_gen_toks", "max_new_tokens", "max_tokens"}
 LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens")  # the first that is there counts, as in the harness
 
-Response = tuple[float, bool] | str
 Docs = dict[str, list[dict[str, Any]]]
-
-
-@dataclass(frozen=True)
-class How:
-    """What grading depends on: the harness's version, and the tasks as they were sealed (JSON)."""
-
-    version: str
-    sealed: str
 
 
 def library(name: str) -> Any:
@@ -75,8 +61,8 @@ def shipped_tasks(name: str) -> dict[str, Any]:
 def local_task(said: dict[str, Any], docs: Docs) -> Any:
     """A task from what its file says and the rows of its splits; nothing is loaded and no code is run."""
     _only_known_names(said)
-    with sandboxed_templates(), _rows_instead_of_download(docs):
-        return _task(said)
+    with sandboxed_templates(), rows_instead_of_download(docs):
+        return task_of(said)
 
 
 def requests(task: Any, *, chat: bool, num_fewshot: int | None, seed: int, system: str | None) -> Iterator[Row]:
@@ -105,35 +91,6 @@ def left_out(task: Any) -> tuple[str, ...]:
     per_item = {"perplexity", "bits_per_byte"}
     corpus = {"word_perplexity", "byte_perplexity", "f1", "mcc", "brier_score", "likelihood", "bleu", "chrf", "ter"}
     return tuple(sorted(name for name in better if name in corpus or (not better[name] and name not in per_item)))
-
-
-def grades(how: How, row: Row, responses: Sequence[Response]) -> dict[str, float]:
-    """Metric -> number for one row, by the harness's filters and metrics; a filter's name follows a colon."""
-    task = _sealed_tasks(how)[row["task"]]
-    instances = [
-        library("api.instance").Instance("loglikelihood", row["doc"], (), index, metadata=(row["task"], 0, 1))
-        for index in range(len(responses))
-    ]
-    rolling = task.OUTPUT_TYPE == "loglikelihood_rolling"  # there the harness has a number alone
-    for instance, response in zip(instances, responses, strict=True):
-        instance.resps = [response[0] if rolling else response] * max(1, task.get_config("repeats") or 1)
-    found: dict[str, float] = {}
-    skipped = left_out(task)
-    with sandboxed_templates(), time_limit(GRADE_SECONDS, task.task_name):
-        for steps in task._filters:
-            steps.apply(instances)
-        for name in instances[0].filtered_resps:
-            results = task.process_results(row["doc"], [instance.filtered_resps[name] for instance in instances])
-            for metric, value in results.items():
-                if metric not in skipped:
-                    found |= _number(metric if name == "none" else f"{metric}:{name}", metric, value)
-    if not found:
-        raise InputError(f"{row['task']}: expected a metric with a number for each item, found {sorted(skipped)}.")
-    return found
-
-
-def digest_of(parts: Sequence[str]) -> str:
-    return sha256("".join(parts).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -255,7 +212,7 @@ def _only_known_names(said: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _rows_instead_of_download(docs: Docs, *, done: bool = False) -> Iterator[None]:
+def rows_instead_of_download(docs: Docs, *, done: bool = False) -> Iterator[None]:
     """Tasks built inside read these rows. `done`: they are already as the task makes them, and the only split."""
     api = library("api.task")
     before = api.ConfigurableTask.download
@@ -277,37 +234,10 @@ def _rows_instead_of_download(docs: Docs, *, done: bool = False) -> Iterator[Non
         api.ConfigurableTask.download = before
 
 
-@cache
-def _sealed_tasks(how: How) -> dict[str, Any]:
-    """The tasks as they were collected, each with its first row alone."""
-    found = import_module("importlib.metadata").version("lm_eval")
-    if found != how.version:
-        raise ContractError(
-            f"expected lm-evaluation-harness {how.version}, with which the suite was collected, found {found}. "
-            "Install that version, or collect the suites again."
-        )
-    sealed = orjson.loads(how.sealed)
-    rows = {name: [doc] for name, doc in sealed["first"].items()}
-    with sandboxed_templates(), _rows_instead_of_download(rows, done=True):
-        shipped = [name for name, said in sealed["tasks"].items() if not said]
-        tasks: dict[str, Any] = library("tasks").TaskManager().load(shipped)["tasks"] if shipped else {}
-        return tasks | {name: _task(said) for name, said in sealed["tasks"].items() if said}
-
-
-def _task(said: dict[str, Any]) -> Any:
+def task_of(said: dict[str, Any]) -> Any:
+    """A task from what its file says."""
     settings = {key: value for key, value in said.items() if key not in ("tag", "dataset_kwargs", "dataset_path")}
     return library("api.task").ConfigurableTask(config=deepcopy(settings))  # it changes what it is given
-
-
-def _number(name: str, metric: str, value: Any) -> dict[str, float]:
-    """A metric's value for one item; what it is called says what it is."""
-    if metric == "bits_per_byte":
-        return {name: -value[0] / math.log(2) / value[1], BYTES: float(value[1])}
-    if metric == "perplexity":
-        return {name.replace("perplexity", "log_likelihood", 1): float(value)}
-    if isinstance(value, tuple | list | dict | str):
-        return {}
-    return {name: float(value)}
 
 
 def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:

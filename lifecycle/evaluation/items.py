@@ -26,7 +26,8 @@ class Item(BaseModel):
     is neither wrong nor absent.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # NaN is no score and infinity no probability: what was not measured says so, with a reason.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: str = Field(description="The suite's kind: which code graded this and adds it up.")
     suite: str
     id: str = Field(description="Unique within the suite and the slice.")
@@ -40,7 +41,7 @@ class Item(BaseModel):
     grades: dict[str, float | None] = Field(default_factory=dict, description="Every grade: 0 or 1 where it is one.")
     log_probability: float | None = Field(None, description="ln p(answer) under the model, the stop token counted.")
     tokens: int = Field(0, ge=0, description="Of the answer or the scored text, the stop token counted.")
-    bytes: int | None = Field(None, description="Of the scored text in UTF-8: what bits per byte divides by.")
+    bytes: int | None = Field(None, ge=1, description="Of the scored text in UTF-8: what bits per byte divides by.")
     unmeasured: str | None = Field(None, description="Why there is no score: logits_not_finite, truncated, ...")
 
     @model_validator(mode="after")
@@ -89,8 +90,9 @@ def read_items(folder: Path) -> Iterator[Item]:
     """The records of a report, in the order they were written."""
     path = folder / ITEMS
     try:
-        rows = parquet.read_table(path, schema=SCHEMA).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
+        with parquet.ParquetFile(path) as file:  # read_table imports pyarrow.dataset, which takes longer than the rows
+            rows = file.read().cast(SCHEMA).to_pylist()
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DamagedArtifact(f"{path}: expected item records in Parquet, found: {error}. Evaluate again.") from error
     for number, row in enumerate(rows):
         try:

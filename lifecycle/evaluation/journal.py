@@ -76,7 +76,8 @@ class Journal:
 
     def seconds_of(self, batches: Sequence[Sequence[Any]], *, settings: Any) -> list[float]:
         """For each element, in order: its share of the seconds its batch took."""
-        return [self.seconds[_key(settings, batch)] / len(batch) for batch in batches for _ in batch]
+        shares = [self.seconds[_key(settings, batch)] / len(batch) for batch in batches]
+        return [share for share, batch in zip(shares, batches, strict=True) for _ in batch]
 
     def _do(self, number: int, key: str, batch: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> int:
         started = time.monotonic()

@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
-from lifecycle.evaluation.llama import new_cache, target_scores
+from lifecycle.evaluation.llama import Llama
+from lifecycle.evaluation.padded import padded
+from lifecycle.evaluation.scoring import target_scores
 
 NOT_FINITE = "logits_not_finite"
 UNSCORED = -100
@@ -34,17 +37,27 @@ class Found:
 @torch.inference_mode()
 def log_probabilities(model: Any, questions: Sequence[Question], *, pad_id: int) -> list[list[Found]]:
     """For each question, its continuations in their order. NaN stays NaN: the caller must not take it for a number."""
+    if isinstance(model, Llama):
+        return _in_a_tree(model, questions)
     if all(len(question.continuations) == 1 for question in questions):
         return _one_pass(model, questions, pad_id)
     return _shared_prompt(model, questions, pad_id)
+
+
+def _in_a_tree(model: Llama, questions: Sequence[Question]) -> list[list[Found]]:
+    """Every prompt and continuation as a row: what rows begin with is read once anyway."""
+    targets = [continuation for question in questions for continuation in question.continuations]
+    fed = [[*question.prompt, *target[:-1]] for question in questions for target in question.continuations]
+    found = iter([Found(-float(nats.sum()), list(map(bool, first))) for nats, first in model.scores(fed, targets)])
+    return [[next(found) for _ in question.continuations] for question in questions]
 
 
 def _one_pass(model: Any, questions: Sequence[Question], pad_id: int) -> list[list[Found]]:
     """Prompt and continuation in one row. Logits are made for the longest continuation only, not for the prompt."""
     targets = [question.continuations[0] for question in questions]
     fed = [[*question.prompt, *target[:-1]] for question, target in zip(questions, targets, strict=True)]
-    ids_BT, mask_BT = _padded(fed, pad_id, model.device, left=True)
-    wanted_BT, known_BT = _padded(targets, 0, model.device, left=True)
+    ids_BT, mask_BT = padded(fed, pad_id, model.device, left=True)
+    wanted_BT, known_BT = padded(targets, 0, model.device, left=True)
     nats_BT, first_BT = target_scores(
         model,
         wanted_BT.where(known_BT.bool(), UNSCORED),
@@ -57,8 +70,8 @@ def _one_pass(model: Any, questions: Sequence[Question], pad_id: int) -> list[li
 
 def _shared_prompt(model: Any, questions: Sequence[Question], pad_id: int) -> list[list[Found]]:
     """Prompts once, with a key-value cache; then every continuation behind its prompt's cache."""
-    prompts_BT, mask_BT = _padded([question.prompt for question in questions], pad_id, model.device, left=True)
-    cache = new_cache(model)
+    prompts_BT, mask_BT = padded([question.prompt for question in questions], pad_id, model.device, left=True)
+    cache = DynamicCache(config=model.config)
     first_BV = (
         model(
             input_ids=prompts_BT,
@@ -74,7 +87,7 @@ def _shared_prompt(model: Any, questions: Sequence[Question], pad_id: int) -> li
     owner = [number for number, question in enumerate(questions) for _ in question.continuations]
     targets = [continuation for question in questions for continuation in question.continuations]
     each_N = torch.tensor(owner, device=model.device)
-    wanted_NT, known_NT = _padded(targets, 0, model.device, left=False)
+    wanted_NT, known_NT = padded(targets, 0, model.device, left=False)
     nats_NT = (first_BV.logsumexp(-1)[each_N] - first_BV[each_N, wanted_NT[:, 0]])[:, None]
     first_NT = (first_BV.argmax(-1)[each_N] == wanted_NT[:, 0])[:, None]
     if wanted_NT.shape[1] > 1:
@@ -98,14 +111,3 @@ def _found(nats_NT: Tensor, first_NT: Tensor, known_NT: Tensor) -> list[Found]:
     total_N = -nats_NT.double().where(known_NT.bool(), 0.0).sum(1)
     rows = zip(total_N.tolist(), first_NT.tolist(), known_NT.tolist(), strict=True)
     return [Found(total, [f for f, k in zip(first, known, strict=True) if k]) for total, first, known in rows]
-
-
-def _padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:
-    """Ids and mask, both (N, T)."""
-    width = max(map(len, rows))
-    ids, mask = [], []
-    for row in rows:
-        more = width - len(row)
-        ids.append([fill] * more + list(row) if left else list(row) + [fill] * more)
-        mask.append([0] * more + [1] * len(row) if left else [1] * len(row) + [0] * more)
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from lifecycle.artifacts import Check
+from lifecycle.evaluation.kinds.next_token import BITS
 from lifecycle.evaluation.rules import Rule
 from lifecycle.evaluation.sequential import schedule
 
@@ -13,6 +14,11 @@ Items = Mapping[str, int]
 def suite_of(metric: str) -> str:
     """The suite, or source of documents, whose items a metric is about."""
     return metric.partition(".")[0]
+
+
+def decides_once(rule: Rule, looks: int) -> bool:
+    """Validation documents are all scored at the first of several looks."""
+    return looks > 1 and suite_of(rule.metric) == BITS
 
 
 def first_look(rules: Sequence[Rule], looks: int, suites: Collection[str]) -> Items:

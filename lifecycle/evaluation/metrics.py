@@ -19,7 +19,7 @@ def measured(items: Iterable[Item]) -> dict[str, Evidence]:
 def measures(items: Iterable[Item]) -> dict[str, Measure]:
     """The values behind every metric: `suite.metric`, then `suite.metric.slice` where the suite has slices.
 
-    An item that occurs twice is refused: it would count twice.
+    An item or a metric that occurs twice is refused: it would count twice, or hide the other.
     """
     by_suite: dict[tuple[str, str], list[Item]] = {}
     for item in items:
@@ -31,7 +31,10 @@ def measures(items: Iterable[Item]) -> dict[str, Measure]:
         for part, some in parts.items():
             for metric, measure in _of_kind(kind, some).items():
                 if measure.values:
-                    found[f"{suite}.{metric}{part}" if metric else f"{suite}{part}"] = measure
+                    name = f"{suite}.{metric}{part}" if metric else f"{suite}{part}"
+                    if name in found:
+                        raise DamagedArtifact(f"expected one {name!r} in a report, found two. Evaluate again.")
+                    found[name] = measure
     return found
 
 
@@ -45,6 +48,9 @@ def evidence(measure: Measure) -> Evidence:
     values, clusters = measure.values, measure.clusters
     match measure.family:
         case "share":
+            odd = {value for value in values.values() if value not in (None, 0, 1)}
+            if odd:
+                raise DamagedArtifact(f"expected right or wrong, 1 or 0, found {min(odd)}. Evaluate again.")
             return Share({item: None if value is None else value == 1 for item, value in values.items()}, clusters)
         case "rate":
             bytes_of = measure.weights

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lifecycle.evaluation.llama import target_scores
+from lifecycle.evaluation.llama import Llama
+from lifecycle.evaluation.scoring import target_scores
 
 # Logits of one forward pass: 256 MB in fp32.
 MAX_LOGITS = 2**26
+UNSCORED = -100
 
 
 class Window(NamedTuple):
@@ -53,10 +55,15 @@ def batches_of(
 @torch.inference_mode()
 def log_probabilities(model: Any, batch: Sequence[Window]) -> list[float]:
     """ln p of each window's targets. NaN or inf in a token makes its window's sum so: it stays seen."""
+    if isinstance(model, Llama):
+        wanted = [[*[UNSCORED] * window.context, *window.targets[window.context :]] for window in batch]
+        return [-float(nats.sum()) for nats, _ in model.scores([window.inputs for window in batch], wanted)]
     width = max(len(window.inputs) for window in batch)
-    # Padding on the right needs no mask: attention looks back only. -100 keeps it, and context, out of the sum.
+    # Padding on the right needs no mask: attention looks back only.
     inputs = [[*window.inputs, *[0] * (width - len(window.inputs))] for window in batch]
-    targets = [[-100] * w.context + list(w.targets[w.context :]) + [-100] * (width - len(w.targets)) for w in batch]
+    targets = [
+        [UNSCORED] * w.context + list(w.targets[w.context :]) + [UNSCORED] * (width - len(w.targets)) for w in batch
+    ]
     wanted_BT = torch.tensor(targets, device=model.device)
     nats_BT, _ = target_scores(model, wanted_BT, input_ids=torch.tensor(inputs, device=model.device))
     nats_B = nats_BT.double().sum(1)

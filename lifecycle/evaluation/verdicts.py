@@ -9,7 +9,8 @@ Statistics in Biopharmaceutical Research 5:311-320). What is neither is INCONCLU
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from lifecycle.artifacts import Check
@@ -50,11 +51,15 @@ class Claim:
     def holds(self, tail: float) -> bool:
         """Shown to lie beyond the bar, on the good side."""
         known = self._known
+        if known.independent < known.fewest:
+            return False
         return known.above(self.bar, tail) if known.higher_is_better else known.below(self.bar, tail)
 
     def misses(self, width: float, tail: float) -> bool:
         """Shown to lie less than `width` beyond the bar."""
         known = self._known
+        if known.independent < known.fewest:
+            return False
         good = self.bar + (width if known.higher_is_better else -width)
         return known.below(good, tail) if known.higher_is_better else known.above(good, tail)
 
@@ -96,12 +101,14 @@ def check_rules(
     looks: int = 1,
     earlier: Sequence[Check] = (),
     partial: Collection[str] = (),
+    spoilt: Mapping[str, str] = MappingProxyType({}),
     same_model: bool = False,
 ) -> list[Check]:
     """Every rule with its verdict; guards and targets only when there is a live model.
 
     `earlier` are the checks of the look before: what was shown then stays shown, which is how the level was spent.
     `partial` are metrics of which only a part was evaluated: a rule without a planned number does not take a part.
+    `spoilt` are metrics that say nothing, each with the reason.
     """
     asked = [rule for rule in rules if live is not None or not compares(rule)]
     shown = {(check.rule, check.metric): check for check in earlier if check.verdict == "PASS"}
@@ -109,6 +116,8 @@ def check_rules(
         _claim(rule, found, live or {}, looks=looks, partial=rule.metric in partial, same_model=same_model)
         for rule in asked
     ]
+    claims = [replace(claim, fault=spoilt.get(claim.rule.metric, claim.fault)) for claim in claims]
+    shown = {key: check for key, check in shown.items() if check.metric not in spoilt}
     passed = {
         number
         for number, claim in enumerate(claims)
@@ -146,12 +155,27 @@ def _claim(rule: Rule, found: Measured, live: Measured, *, looks: int, partial: 
                 f"expected a floor where higher is better and a ceiling where lower is, found a {rule.kind} on "
                 f"{rule.metric!r}. Use the other kind."
             )
+        _within_reach(rule, score)
         return Claim(rule, score, score.value, None, score.fault, planned)
     theirs = live.get(rule.metric)
     if theirs is None:
         return Claim(rule, None, score.value, None, f"the live model's report has no metric {rule.metric!r}")
     change = difference(score, theirs, same_model=same_model)
+    _within_reach(rule, change)
     return Claim(rule, change, score.value, theirs.value, change.fault, planned)
+
+
+def _within_reach(rule: Rule, evidence: Evidence) -> None:
+    """A bar that every model passes, or none, is a slip: a margin of 4 where 4 points of a share are 0.04."""
+    bar = rule.bar(higher_is_better=evidence.higher_is_better)
+    ends = sorted((bar, bar + (rule.width if evidence.higher_is_better else -rule.width)))
+    low, high = evidence.possible
+    if ends[0] < low or ends[1] > high:
+        what = "the difference of two models" if compares(rule) else "a model"
+        raise ConfigError(
+            f"expected a {rule.kind} on {rule.metric!r} between {low:g} and {high:g}, where {what} can lie, found that "
+            f"{rule.asks}. Give it in the metric's own unit: 0.04 for 4 points of a share."
+        )
 
 
 def _shown_broken(claims: Sequence[Claim], alpha: float, passed: set[int]) -> set[int]:
@@ -240,6 +264,9 @@ def _still_needed(claim: Claim, alpha: float, harm: float) -> str:
     unit, found, width = claim.evidence.unit, claim.room, claim.rule.width
     if claim.next_look is not None:
         return f"neither shown nor refuted; evaluate {claim.next_look - claim.evidence.items} more {unit}"
+    if claim.evidence.independent < claim.evidence.fewest:
+        few = f"{claim.evidence.independent} {unit} that are independent"
+        return f"neither shown nor refuted: of a score without bounds {few} show nothing, {claim.evidence.fewest} may"
     if claim.looks:
         return f"neither shown nor refuted at the last of the planned {unit}"
     ways = {

@@ -1,8 +1,10 @@
 """The shape of the network. Light: stages read it, and a worker turns `llama()` into a transformers LlamaConfig."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lifecycle.sealing import later_field
 
 
 class ModelConfig(BaseModel):
@@ -12,6 +14,7 @@ class ModelConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    family: Literal["llama"] = later_field("llama")
     hidden_size: int = Field(128, ge=8)
     layers: int = Field(4, ge=1)
     heads: int = Field(2, ge=1)
@@ -37,15 +40,23 @@ class ModelConfig(BaseModel):
     def head_size(self) -> int:
         return self.hidden_size // self.heads
 
-    def parameters(self, vocab_size: int) -> int:
-        """How many numbers are trained.
+    def layer_tensors(self) -> list[int]:
+        """How many numbers each trained tensor of one layer has, in the order of the network.
 
-        Per layer: queries and output D*D each, keys and values D*(kv_heads*head_size) each, SwiGLU 3*D*F, two norms D.
+        Queries D*D, keys and values D*(kv_heads*head_size) each, output D*D, SwiGLU 3*D*F, two norms D.
         """
-        width, kv_width = self.hidden_size, self.kv_heads * self.head_size
-        layer = 2 * width * width + 2 * width * kv_width + 3 * width * self.intermediate_size + 2 * width
-        embeddings = vocab_size * width * (1 if self.tie_embeddings else 2)
-        return embeddings + self.layers * layer + width
+        width, kv_width, hidden = self.hidden_size, self.kv_heads * self.head_size, self.intermediate_size
+        attention = [width * width, width * kv_width, width * kv_width, width * width]
+        return [*attention, *[width * hidden] * 3, width, width]
+
+    def outer_tensors(self, vocab_size: int, max_seq_len: int = 0) -> list[int]:
+        """The same of what is no layer: embedding, last norm, output. Rotary positions are not trained."""
+        embedding = vocab_size * self.hidden_size
+        return [embedding, self.hidden_size] + ([] if self.tie_embeddings else [embedding])
+
+    def parameters(self, vocab_size: int, max_seq_len: int = 0) -> int:
+        """How many numbers are trained."""
+        return sum(self.outer_tensors(vocab_size)) + self.layers * sum(self.layer_tensors())
 
     def llama(self, *, vocab_size: int, max_seq_len: int, bos_id: int, pad_id: int, stop_id: int) -> dict[str, Any]:
         """Keyword arguments of `transformers.LlamaConfig`."""

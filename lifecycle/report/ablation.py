@@ -9,6 +9,7 @@ from lifecycle.pages.render import escaped
 from lifecycle.report.figures import Axis, Mark, Row, intervals
 from lifecycle.report.svg import Tone
 
+BETWEEN = 18.0  # pixels from a panel to the next
 LIMITS = (
     "The intervals are over items: what another draw of items would have moved. Another training seed moves scores "
     "too; that takes runs of their own. An effect is that of one stage with everything above it from the good run "
@@ -78,17 +79,23 @@ def markdown(found: Attribution) -> str:
 
 
 def picture(found: Attribution, *, width: float = 720) -> str:
-    """A forest plot: by how much each stage moves each metric."""
-    lines = [
-        Row(f"{effect.metric}: {effect.stage}", [_mark(effect)], f"{_number(effect.value)} {_interval(effect)}")
-        for effect in found.effects
-    ]
-    says = ". ".join(found.sentences)
-    axis = Axis(label="moves the metric by", show=lambda value: f"{value:+g}")
+    """A forest plot a metric, each on its own scale, one below the other: by how much each stage moves it."""
+    panels, y = [], 0.0
+    for metric in found.metrics:
+        panel = _panel(metric, [effect for effect in found.effects if effect.metric == metric], width)
+        panels.append(panel.replace("<svg ", f'<svg y="{y:g}" ', 1))
+        y += float(panel.partition(' height="')[2].partition('"')[0]) + BETWEEN
+    size = f'viewBox="0 0 {width:g} {y:g}" width="{width:g}" height="{y:g}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(panels)}</svg>'
+
+
+def _panel(metric: str, effects: Sequence[Effect], width: float) -> str:
+    lines = [Row(e.stage, [_mark(e)], f"{_number(e.value)} {_interval(e)}") for e in effects]
+    way = "higher" if effects[0].higher_is_better else "lower"
+    axis = Axis(label=f"moves {metric} by ({way} is better)", show=lambda value: f"{value:+.3g}" if value else "0")
     legend: dict[str, Tone] = {"shown": "main", "not shown": "other"}
-    return str(
-        intervals(lines, title="Which stage moves what", says=says, axis=axis, width=width, zero=True, legend=legend)
-    )
+    says = accounted(effects, metric)
+    return str(intervals(lines, title=metric, says=says, axis=axis, width=width, zero=True, legend=legend))
 
 
 def _mark(effect: Effect) -> Mark:

@@ -45,6 +45,14 @@ def count(number: float) -> str:
     return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number:,.0f}"
 
 
+def size(number: float) -> str:
+    """900 -> '900 bytes'; 7148811 -> '7.1 MB'."""
+    for unit, bytes_of_it in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= bytes_of_it:
+            return f"{number / bytes_of_it:.1f}\N{NO-BREAK SPACE}{unit}"
+    return f"{number:.0f}\N{NO-BREAK SPACE}bytes"
+
+
 def duration(seconds: float) -> str:
     """0.4 -> '0.4 s'; 42 -> '42 s'; 75 -> '1:15'; 3700 -> '1:01:40'."""
     if seconds < 9.95:

@@ -1,31 +1,21 @@
-"""An evaluation report as one HTML page that needs nothing else, and as Markdown for the orchestrator's pages.
-
-What models, data and file names hold is text here, never markup: every value that a template writes goes through
-`shown` and is escaped, and the page forbids scripts, forms and requests to whatever might get past both.
-"""
+"""An evaluation report as one HTML page that needs nothing else."""
 
 import math
-from base64 import b64encode
 from functools import cache, partial
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from jinja2 import Environment
 
 from lifecycle.artifacts import Check
 from lifecycle.evaluation.items import Item
 from lifecycle.report import pictures, words
 from lifecycle.report.findings import Findings, Line, Rule
+from lifecycle.report.templates import html_environment, policy, style_sheet
 from lifecycle.report.text import shown
 
-HERE = Path(__file__).parent
 CARDS = 4
-LONGEST_VALUE = 800  # of anything on the page: longer than any reason or path of ours, shorter than a flood
 LONGEST_REASON = 160  # of why an item has no score: a check's own words may be long
 SHOWN_GAPS = 12
-LONGEST_ANSWER = 700
 # In the order in which they need a person's eyes.
 VERDICTS = {"FAIL": "✕ fails", "UNMEASURED": "— not measured", "INCONCLUSIVE": "? not settled", "PASS": "✓ holds"}
 LAST = 2 * len(VERDICTS)
@@ -47,7 +37,7 @@ SECTIONS = {
 
 def html(f: Findings, *, name: str, about: str = "", command: str = "python -m lifecycle report") -> str:
     """The whole page. `name` is what the run is called, `about` what it was, `command` what makes this page again."""
-    style = (HERE / "page.css").read_text(encoding="utf-8")
+    style = style_sheet()
     draw = partial(pictures.scores, confidence=_confidence(f), opponent=f.opponent)
     slices = {line.metric: draw(some, what=line.metric) for line in f.wholes if (some := f.slices(line.metric))}
     parts: dict[str, Any] = {
@@ -74,7 +64,7 @@ def html(f: Findings, *, name: str, about: str = "", command: str = "python -m l
             about=about,
             command=command,
             policy=policy(style),
-            style=Markup(style),
+            style=style,
             verdict=f.decision.verdict if f.decision else "NONE",
             headline=verdict(f),
             summary=sentence(f),
@@ -90,12 +80,6 @@ def html(f: Findings, *, name: str, about: str = "", command: str = "python -m l
             **parts,
         )
     )
-
-
-def policy(style: str) -> str:
-    """What a browser may do with the page: apply this style sheet, and nothing else."""
-    digest = b64encode(sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'none'; base-uri 'none'"
 
 
 def verdict(f: Findings) -> str:
@@ -181,35 +165,14 @@ def _unit(f: Findings, metric: str) -> words.Unit:
     return f.lines[metric].unit if metric in f.lines else words.NUMBER
 
 
-def _breakable(name: object) -> Markup:
-    """A metric's name that may go on in the next line after a dot or an underscore."""
-    text = escape(shown(name, LONGEST_VALUE))
-    return Markup(text.replace(".", Markup(".<wbr>")).replace("_", Markup("_<wbr>")))
-
-
-def _finalize(value: Any) -> Any:
-    return value if isinstance(value, Markup) else shown(value, LONGEST_VALUE)
-
-
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        finalize=_finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        clip=lambda text: shown(text, LONGEST_ANSWER),
-        brief=lambda text: shown(text, LONGEST_REASON),
-        count="{:,}".format,
-        counted=lambda number, what: f"{number:,} {what}{'' if number == 1 else 's'}",
-        grades=_grades,
-        probability=_probability,
-        breakable=_breakable,
-        percent=words.percent,
-        verdict=lambda name: VERDICTS.get(name, name),
-    )
+    environment = html_environment().overlay()
+    environment.filters = {
+        **environment.filters,
+        "brief": lambda text: shown(text, LONGEST_REASON),
+        "grades": _grades,
+        "probability": _probability,
+        "verdict": lambda name: VERDICTS.get(name, name),
+    }
     return environment

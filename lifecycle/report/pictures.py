@@ -1,19 +1,16 @@
 """The pictures of an evaluation report: findings to figures, each drawn twice, for a desk and for a phone."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-
-from markupsafe import Markup
 
 from lifecycle.artifacts import Check, Score
 from lifecycle.report import figures
 from lifecycle.report.answers import Calibration, Gap, Lengths, Path
 from lifecycle.report.figures import Axis, Bar, Counts, Mark, Row, Series, Step, Tone
 from lifecycle.report.findings import LIVE, Findings, Line
+from lifecycle.report.picture import Picture, drawn
 from lifecycle.report.words import NOT_MEASURED, SHARE, Unit, limit, percent
 
-WIDE, SLIM = 720, 346  # the text column at a desk; a phone of 390 pixels less its margins
 TONES: dict[str, Tone] = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "open", "UNMEASURED": "open"}
 VERDICT_LEGEND: figures.Legend = {
     "shown to hold": "good",
@@ -22,22 +19,6 @@ VERDICT_LEGEND: figures.Legend = {
     "no rule on it": "other",
     "the bar": "limit",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure at two widths, and the sentence under it."""
-
-    title: str
-    wide: Markup
-    slim: Markup
-    caption: str
-
-
-def drawn(draw: Callable[..., Markup], caption: str, *, title: str, says: str = "") -> Picture:
-    """The figure at both widths. What it `says` to those who cannot see it is its caption, or more."""
-    whole = partial(draw, title=title, says=says or caption)
-    return Picture(title, whole(width=WIDE), whole(width=SLIM), caption)
 
 
 def floors(findings: Findings) -> list[Picture]:

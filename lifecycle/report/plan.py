@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from lifecycle.evaluation.evidence import Evidence
-from lifecycle.evaluation.looks import suite_of
+from lifecycle.evaluation.looks import decides_once, suite_of
 from lifecycle.evaluation.power import Pilot, Rates, needed, pilot, simulate
 from lifecycle.evaluation.rules import Rule
 
@@ -43,9 +43,10 @@ def plan(
         result["as_it_is"] = _rates(simulate(as_it_is, alpha, looks, histories=histories))
         if all(row["needed"] for row in rows):
             by_suite: dict[str, int] = {}
-            for row in rows:
-                by_suite[suite_of(row["metric"])] = max(row["needed"], by_suite.get(suite_of(row["metric"]), 0))
-            planned = [_with_items(each, by_suite[suite_of(each.rule.metric)]) for each in known]
+            for rule, row in zip(rules, rows, strict=True):
+                if not decides_once(rule, looks):  # its documents are as many as there are
+                    by_suite[suite_of(rule.metric)] = max(row["needed"], by_suite.get(suite_of(rule.metric), 0))
+            planned = [_with_items(each, by_suite.get(suite_of(each.rule.metric), each.available)) for each in known]
             result["items_by_suite"] = by_suite
             result["as_planned"] = _rates(simulate(planned, alpha, looks, histories=histories))
     return result

@@ -85,7 +85,7 @@ def live_line(store: Store) -> RenderableType:
     live = Ledger(store).live()
     if live is None:
         return Text("live: nothing yet", style="bold")
-    place = _folder_of(store, live.release)
+    place = folder_of(store, live.release)
     return Text(
         f"live: release {live.release[:12]} since {live.at}, {live.reason}\n      {place or 'its folder is gone'}",
         style="bold",
@@ -98,7 +98,7 @@ def as_data(store: Store, name: str | None = None) -> dict[str, Any]:
     runs = [run for run in all_runs(store) if name in (None, run.name)]
     return {
         "store": str(store.root),
-        "live": None if live is None else {**live.model_dump(), "folder": str(_folder_of(store, live.release) or "")},
+        "live": None if live is None else {**live.model_dump(), "folder": str(folder_of(store, live.release) or "")},
         "runs": [_run_data(run) for run in runs],
     }
 
@@ -107,8 +107,9 @@ def _run_data(run: Run) -> dict[str, Any]:
     decision = decision_of(run)
     stages = [{**stage.model_dump(), "number": number_of(stage), "facts": _facts(stage)} for stage in run.stages]
     seen = None if decision is None else decision.model_dump(mode="json")
-    report = str(run.page) if run.page.exists() else None
-    return {**run.record.model_dump(), "state": run.state, "stages": stages, "decision": seen, "report": report}
+    pages = {"report": run.page, "data_card": run.data_card}
+    there = {name: str(page) if page.exists() else None for name, page in pages.items()}
+    return {**run.record.model_dump(), "state": run.state, "stages": stages, "decision": seen, **there}
 
 
 def number_of(stage: StageRecord) -> str:
@@ -132,7 +133,7 @@ def _facts(stage: StageRecord) -> dict[str, Any] | None:
         return None
 
 
-def _folder_of(store: Store, release_digest: str) -> Path | None:
+def folder_of(store: Store, release_digest: str) -> Path | None:
     for manifest in (store.root / "artifacts" / "release").glob(f"*/{sealing.MANIFEST}"):
         if sealing.read_manifest(manifest.parent).digest == release_digest:
             return manifest.parent
@@ -150,6 +151,8 @@ def _where(store: Store, run: Run, prefect_url: str | None) -> RenderableType:
     made = [("report", run.page.as_uri())] if run.page.exists() else []
     if not made and any(stage.kind == "EvalReport" for stage in run.stages):
         made = [("report", f"python -m lifecycle report{shown} {run.name}")]
+    if run.data_card.exists():
+        made.append(("data card", run.data_card.as_uri()))
     looks = [
         *made,
         ("look again", f"python -m lifecycle show{shown} {run.name}"),

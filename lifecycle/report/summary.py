@@ -2,20 +2,15 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
+from jinja2 import Environment
 
 from lifecycle.artifacts import Score
-from lifecycle.pages.render import ENVIRONMENT, escaped
 from lifecycle.report.findings import Findings, Line
 from lifecycle.report.page import applied, sentence, verdict
 from lifecycle.report.pictures import interval
-from lifecycle.report.text import one_line
+from lifecycle.report.templates import markdown_environment
 from lifecycle.report.words import NOT_MEASURED, Unit
-
-LONGEST_VALUE = 600
 
 
 def markdown(f: Findings, *, path: Path) -> str:
@@ -44,11 +39,7 @@ def _baselines(line: Line) -> str:
 
 @cache
 def _environment() -> Environment:
-    """As for every Markdown page, with templates from here, and no value longer than a cell can bear."""
-    environment = ENVIRONMENT.overlay(loader=FileSystemLoader(Path(__file__).parent), finalize=_finalize)
-    environment.filters = {**ENVIRONMENT.filters, "score": _score, "difference": _difference, "baselines": _baselines}
+    environment = markdown_environment().overlay()
+    own = {"score": _score, "difference": _difference, "baselines": _baselines}
+    environment.filters = {**environment.filters, **own}
     return environment
-
-
-def _finalize(value: Any) -> str:
-    return escaped(value if isinstance(value, Markup) else one_line(value, LONGEST_VALUE))

@@ -179,17 +179,17 @@ def text_width(text: str, size: float = TEXT) -> float:
 
 def _element(name: str, content: object = "", **attributes: object) -> Markup:
     """`<name attribute="...">content</name>`, all of it escaped; `font_size` becomes `font-size`."""
-    written = Markup("").join(
-        Markup(' {}="{}"').format(Markup(key if key == "viewBox" else key.replace("_", "-")), _plain(value))
-        for key, value in attributes.items()
-    )
-    if content == "":
-        return Markup("<{}{}/>").format(Markup(name), written)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, escape(content))
+    written = "".join(f' {_dashed(key)}="{_plain(value)}"' for key, value in attributes.items())
+    return Markup(f"<{name}{written}/>" if content == "" else f"<{name}{written}>{escape(content)}</{name}>")
+
+
+def _dashed(key: str) -> str:
+    return key if key == "viewBox" else key.replace("_", "-")
 
 
 def _plain(value: object) -> str:
-    return _number(value) if isinstance(value, int | float) else str(value)
+    """A value as it may stand in an attribute; numbers, which most are, need no escaping."""
+    return _number(value) if isinstance(value, int | float) else escape(str(value))
 
 
 def _number(value: float) -> str:

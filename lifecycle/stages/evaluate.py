@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from lifecycle import contracts
 from lifecycle.artifacts import Checkpoint, Contamination, Corpus, EvalReport, Suites
+from lifecycle.chat import golden
 from lifecycle.chat.protocol import load_tokenizer, protocol_of
 from lifecycle.data.decontaminate import NgramRule
 from lifecycle.data.jsonl import Row, load_rows
@@ -171,6 +172,7 @@ def _smallest(rows: Sequence[Row], most: int | None, key: tuple[str | int, ...])
 
 def _speaks_as_recorded(checkpoint: Checkpoint) -> None:
     """The tokenizer and template in the folder are the ones the checkpoint says it was trained with."""
+    golden.check(load_tokenizer(checkpoint.path), checkpoint.path)  # first: it shows which token differs
     found = protocol_of(checkpoint.path).digest
     if found != checkpoint.protocol_digest:
         raise ContractError(

@@ -1,8 +1,8 @@
 """Whether exactly this checkpoint may go live, with the reasons."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -10,14 +10,17 @@ from lifecycle import contracts
 from lifecycle.artifacts import EvalReport, GateDecision
 from lifecycle.errors import ContractError
 from lifecycle.evaluation.items import read_items
-from lifecycle.evaluation.looks import suite_of
+from lifecycle.evaluation.kinds.next_token import BITS
+from lifecycle.evaluation.looks import decides_once, suite_of
 from lifecycle.evaluation.metrics import measured
 from lifecycle.evaluation.rules import AnyRule, Ceiling, Floor, Guard, Target, compares
 from lifecycle.evaluation.verdicts import check_rules, verdict
 from lifecycle.pages.render import decision_page
-from lifecycle.sealing import StageConfig, canonical
+from lifecycle.sealing import Artifact, StageConfig, canonical, later_field
 
 __all__ = ["Ceiling", "Floor", "GateConfig", "Guard", "Target", "decide_gate", "verdict"]
+
+A = TypeVar("A", bound=Artifact)
 
 
 class GateConfig(StageConfig):
@@ -36,6 +39,13 @@ class GateConfig(StageConfig):
         le=100,
         description="How often it may look on the way to the planned items; from 2 on it asks for more.",
     )
+    contaminated_share_at_most: float = later_field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="A suite with a larger share of its items in the training text decides nothing. At most so much of "
+        "a score can be memory.",
+    )
 
     @model_validator(mode="after")
     def _rules_decide(self) -> Self:
@@ -46,22 +56,40 @@ class GateConfig(StageConfig):
             raise ValueError(
                 "expected a required floor or ceiling, found guards alone: a first release would pass unasked."
             )
-        unplanned = sorted({rule.metric for rule in self.rules if rule.items is None})
-        if self.looks > 1 and unplanned:
+        if self.looks > 1:
+            self._looks_are_planned()
+        return self
+
+    def _looks_are_planned(self) -> None:
+        """Every rule has a known number of items at every look, or one look at all of them."""
+        grown = [rule for rule in self.rules if not decides_once(rule, self.looks)]
+        unplanned = sorted({rule.metric for rule in grown if rule.items is None})
+        if unplanned:
             raise ValueError(
                 f"expected `items`, the planned number, on every rule where looks is {self.looks}, found none on "
                 f"{', '.join(unplanned)}. `python -m lifecycle plan gate` proposes them."
             )
         by_suite: dict[str, set[int | None]] = {}
-        for rule in self.rules:
+        for rule in grown:
             by_suite.setdefault(suite_of(rule.metric), set()).add(rule.items)
         torn = sorted(suite for suite, items in by_suite.items() if len(items) > 1)
-        if self.looks > 1 and torn:
+        if torn:
             raise ValueError(
                 f"expected one number of planned items a suite, found several for {', '.join(torn)}: its rules are "
                 "looked at together. Give them the largest."
             )
-        return self
+        slices = sorted({rule.metric for rule in grown if rule.metric.count(".") > 1})
+        if slices:
+            raise ValueError(
+                f"expected rules on whole suites where looks is {self.looks}, found {', '.join(slices)}: how many "
+                "items of a slice a look holds is not planned. Make the slice a suite of its own, or set looks=1."
+            )
+        documents = sorted({rule.metric for rule in self.rules if rule not in grown and rule.items})
+        if documents:
+            raise ValueError(
+                f"expected no `items` on {', '.join(documents)} where looks is {self.looks}, found one: all validation "
+                "documents are scored at the first look, and decide once. Leave it out."
+            )
 
 
 def decide_gate(
@@ -73,8 +101,8 @@ def decide_gate(
     """
     # What was sealed, every byte checked, not what we were told.
     report = EvalReport.load(report.path)
-    live = next((EvalReport.load(given.path) for given in before if isinstance(given, EvalReport)), None)
-    earlier = next((GateDecision.load(given.path) for given in before if isinstance(given, GateDecision)), None)
+    live = _only([EvalReport.load(given.path) for given in before if isinstance(given, EvalReport)])
+    earlier = _only([GateDecision.load(given.path) for given in before if isinstance(given, GateDecision)])
     if live is not None:
         contracts.comparable(report, live)
     if earlier is not None:
@@ -88,6 +116,7 @@ def decide_gate(
         looks=config.looks,
         earlier=() if earlier is None else earlier.checks,
         partial=_in_part(report, found),
+        spoilt=_contaminated(report, found, config.contaminated_share_at_most),
         same_model=live is not None and live.checkpoint_digest == report.checkpoint_digest,
     )
     decision = GateDecision(
@@ -102,20 +131,47 @@ def decide_gate(
     return decision.seal(config, report, *before)
 
 
+def _only(given: Sequence[A]) -> A | None:
+    if len(given) > 1:
+        raise ContractError(
+            f"expected one live report and one look before at most, found {len(given)} of a kind: which of them is "
+            "meant nobody can know. Give one."
+        )
+    return given[0] if given else None
+
+
 def _in_part(report: EvalReport, metrics: Collection[str]) -> list[str]:
     """The metrics of which only some items were evaluated."""
     limit = report.manifest.config.get("items_per_suite")
-    if limit is None:
-        return []
-    return [metric for metric in metrics if not isinstance(limit, dict) or suite_of(metric) in limit]
+    if not isinstance(limit, dict):
+        return [] if limit is None else list(metrics)
+    # A limit by name holds for a source of documents too, and so for all documents together.
+    cut = {BITS} if {metric.removeprefix(f"{BITS}.") for metric in metrics} & limit.keys() else set()
+    return [metric for metric in metrics if suite_of(metric) in limit.keys() | cut]
+
+
+def _contaminated(report: EvalReport, metrics: Collection[str], most: float) -> dict[str, str]:
+    """The metrics whose suite was trained on, with how much of it."""
+    found = {name: suite for name, suite in report.contamination.items() if suite.contaminated > most * suite.items}
+    return {
+        metric: f"{found[suite].contaminated} of {found[suite].items} items of {suite!r} occur in the training text, "
+        f"more than {most:.1%}: what was trained on measures memory"
+        for metric in metrics
+        if (suite := suite_of(metric)) in found
+    }
 
 
 def _look_before(earlier: GateDecision, config: GateConfig, report: EvalReport, live: EvalReport | None) -> None:
-    """It decided the same question by the same rules, and left it open."""
+    """It decided the same question by the same rules, left it open, and this report goes on from the one it saw."""
     asked = (report.checkpoint_digest, None if live is None else live.checkpoint_digest)
     same_rules = earlier.manifest.config == canonical(config, names=True)
     if (earlier.checkpoint_digest, earlier.against) != asked or not same_rules or earlier.verdict != "INCONCLUSIVE":
         raise ContractError(
             f"expected the look before to be INCONCLUSIVE on checkpoint {asked[0][:12]} by these rules, found "
             f"{earlier.verdict} on {earlier.checkpoint_digest[:12]}. Gate again from the first look."
+        )
+    if earlier.report_digest not in {entry.digest for entry in report.manifest.inputs}:
+        raise ContractError(
+            f"expected a report that goes on from {earlier.report_digest[:12]}, which the look before saw, found one "
+            "that does not: items drawn again are a second try. Evaluate more items with that report as `earlier`."
         )

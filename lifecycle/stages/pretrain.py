@@ -9,12 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lifecycle import contracts
 from lifecycle.artifacts import Checkpoint, Tokenizer, TokenShards
-from lifecycle.chat.protocol import copy_tokenizer
+from lifecycle.chat.folder import copy_tokenizer
 from lifecycle.errors import ConfigError, ContractError
 from lifecycle.launch import Job, run_worker
+from lifecycle.model.activations import Work
 from lifecycle.model.architecture import ModelConfig
+from lifecycle.model.families import Model
+from lifecycle.model.fitting import must_fit, size_of
+from lifecycle.model.machine import Device, memory_of_a_rank
+from lifecycle.model.states import Run
 from lifecycle.model.zero import Precision, ZeroConfig
 from lifecycle.sealing import SCRATCH_FOLDER, StageConfig, how_it_ran
+from lifecycle.training.watchdog import WatchdogRules
 
 WORKER = "lifecycle.workers.pretrain"
 
@@ -39,7 +45,7 @@ class PretrainConfig(StageConfig):
     """How the base model is trained. Row length and vocabulary are read from the shards."""
 
     stage: ClassVar[str] = "pretrain"
-    model: ModelConfig = ModelConfig()
+    model: Model = ModelConfig()
     horizon: Annotated[Steps | Tokens, Field(discriminator="kind")] = Steps(steps=600)
     batch_rows: int = Field(32, ge=1, description="Rows per optimizer step, over all ranks.")
     learning_rate: float = Field(3e-3, gt=0, description="The peak, after warm-up.")
@@ -52,10 +58,15 @@ class PretrainConfig(StageConfig):
     zero: ZeroConfig = ZeroConfig()
     precision: Precision = Field("bf16", description="bf16 is autocast; weights and optimizer stay fp32.")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    watchdog: WatchdogRules = Field(WatchdogRules(), description="When a failing run is warned of, mended or ended.")
     seed: int = Field(0, description="Names the initial weights and the order of rows.")
     ranks: int = how_it_ran(2, ge=1, description="Processes on this machine: GPUs, or cores.")
     threads: int | None = how_it_ran(None, ge=1, description="Of each rank; default: cores shared out.")
     micro_batch_rows: int | None = how_it_ran(None, ge=1, description="Of a rank at once; default: all its rows.")
+    activation_checkpointing: bool = how_it_ran(
+        False, description="Keep only each layer's input and compute the rest again: a third more work, less memory."
+    )
+    device_memory: str | None = how_it_ran(None, description="Of one rank, like 80GiB. Default: what this machine has.")
     loader_threads: int = how_it_ran(1, ge=0, description="Of each rank, reading rows some steps ahead.")
     save_every_steps: int = how_it_ran(100, ge=1)
     keep_checkpoints: int = how_it_ran(2, ge=1)
@@ -102,6 +113,8 @@ class PretrainResult(BaseModel):
     parameters: int
     steps: int
     validation_loss: float
+    findings: dict[str, int]
+    skipped_batches: int
 
 
 def pretrain(config: PretrainConfig, shards: TokenShards, tokenizer: Tokenizer, *, out_dir: Path) -> Checkpoint:
@@ -131,6 +144,8 @@ def pretrain(config: PretrainConfig, shards: TokenShards, tokenizer: Tokenizer, 
         steps=result.steps,
         tokens_seen=result.steps * config.batch_rows * shards.max_seq_len,
         final_loss=result.validation_loss,
+        findings=result.findings,
+        dropped={"batches_skipped_after_a_spike": result.skipped_batches} if result.skipped_batches else {},
     ).seal(config, shards, tokenizer)
 
 
@@ -147,6 +162,34 @@ def _check(config: PretrainConfig, shards: TokenShards, tokenizer: Tokenizer) ->
             f"expected pretrain.warmup_steps below the {steps} steps of the run, found {config.warmup_steps}. Lower it."
         )
     config.rows_at_once  # noqa: B018  # raises ConfigError when batch, ranks and micro batch do not fit
+    _check_memory(config, shards)
+
+
+def _check_memory(config: PretrainConfig, shards: TokenShards) -> None:
+    """Raise ConfigError where a rank would run out of memory, with what would fit."""
+    has, said = memory_of_a_rank(config.ranks), config.device_memory
+    run = memory_run(config, max_seq_len=shards.max_seq_len, vocab_size=shards.vocab_size, device=has.device)
+    must_fit(run, available=size_of(said) if said else has.bytes, device=has.device)
+
+
+def memory_run(config: PretrainConfig, *, max_seq_len: int, vocab_size: int, device: Device) -> Run:
+    """What decides how much memory a rank of this training needs."""
+    eager = config.attention == "eager" or (config.attention == "auto" and device == "cpu")  # as `model.llama` chooses
+    return Run(
+        work=Work(
+            model=config.model,
+            rows=config.rows_at_once,
+            tokens=max_seq_len - 1,
+            precision=config.precision,
+            attention="eager" if eager else "sdpa",
+            partitioned=config.zero.stage == 3,
+        ),
+        vocab_size=vocab_size,
+        zero=config.zero,
+        ranks=config.ranks,
+        accumulation=config.batch_rows // (config.rows_at_once * config.ranks),
+        checkpointing=config.activation_checkpointing,
+    )
 
 
 def _threads(config: PretrainConfig) -> int:

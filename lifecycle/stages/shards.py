@@ -17,7 +17,7 @@ from lifecycle.data.encoding import Encoder, Text, in_batches, source_numbers
 from lifecycle.data.jsonl import Lines
 from lifecycle.data.layout import BestFit, Concatenated, Packing, Segments, cuts_by_best_fit, cuts_by_concatenation
 from lifecycle.data.order import shuffled
-from lifecycle.data.packing import INDEX, Cuts, Index, RowWriter, Shard, dtype_for
+from lifecycle.data.packing import INDEX, Cuts, Index, RowWriter, Shard, dtype_for, write_sources
 from lifecycle.errors import InputError
 from lifecycle.sealing import LOG_FOLDER, StageConfig
 
@@ -28,7 +28,7 @@ class ShardsConfig(StageConfig):
     """How documents become rows. `max_seq_len` has its home here: every later stage reads it from its input."""
 
     stage: ClassVar[str] = "shards"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     max_seq_len: int = Field(512, ge=8, description="Tokens per row, for every later stage too.")
     packing: Literal["concatenate", "best_fit"] = Field(
         "concatenate",
@@ -46,6 +46,9 @@ class Packed(NamedTuple):
     padding_tokens: int
     tail_tokens: int
     lengths: NDArray[np.int64]
+    bytes_per_token: dict[str, float]
+    """Of each source, in the order of their numbers."""
+    source_of_line: NDArray[np.int64]
 
 
 def pack_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, *, out_dir: Path) -> TokenShards:
@@ -70,6 +73,8 @@ def pack_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, *, o
         padding_tokens=train.padding_tokens,
         tail_tokens=train.tail_tokens,
         validation_tail_tokens=validation.tail_tokens,
+        validation_sources=validation.bytes_per_token,
+        validation_sources_sha256=write_sources(out_dir, validation.source_of_line),
         cuts=_cuts(config, train.lengths),
     )
     (out_dir / INDEX).write_text(index.model_dump_json(indent=1))
@@ -105,6 +110,7 @@ def _pack(
     sources: dict[str, int] = {}
     source_of_line = np.zeros(len(lines), np.int64)
     lengths: list[NDArray[np.int64]] = []
+    bytes_of: list[NDArray[np.int64]] = []
     source_of: list[NDArray[np.int64]] = []
     done = 0
     for texts, encoded in encoder.encode(in_batches(_in_order(lines, config.seed))):
@@ -112,6 +118,7 @@ def _pack(
         source_of_line[documents] = source_numbers(texts, sources)
         writer.write(Segments.whole(encoded.ids.astype(dtype_for(tokenizer.vocab_size)), encoded.lengths, documents))
         lengths.append(encoded.lengths)
+        bytes_of.append(np.array([len(text.text.encode()) for text in texts], np.int64))
         source_of.append(source_of_line[documents])
         done += len(texts)
         progress.report(done, len(lines), "documents", "encoding")
@@ -123,6 +130,7 @@ def _pack(
     _log_encoding(out_dir, file, encoder)
     all_lengths, tail = np.concatenate(lengths), packing.tail
     in_documents = np.bincount(np.concatenate(source_of), weights=all_lengths, minlength=len(sources))
+    text_bytes = np.bincount(np.concatenate(source_of), weights=np.concatenate(bytes_of), minlength=len(sources))
     in_tail = np.bincount(source_of_line[tail.documents], weights=tail.tokens, minlength=len(sources))
     in_rows = sum(shard.rows for shard in writer.shards) * config.max_seq_len
     return Packed(
@@ -131,6 +139,8 @@ def _pack(
         padding_tokens=in_rows + len(tail.ids) - int(all_lengths.sum()),
         tail_tokens=len(tail.ids),
         lengths=all_lengths,
+        bytes_per_token={name: float(text_bytes[n] / in_documents[n]) for name, n in sources.items()},
+        source_of_line=source_of_line,
     )
 
 

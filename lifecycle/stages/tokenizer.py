@@ -10,7 +10,8 @@ from pydantic import Field
 
 from lifecycle import contracts, progress
 from lifecycle.artifacts import Corpus, Tokenizer
-from lifecycle.chat.protocol import SPECIAL_TOKENS, Protocol, load_tokenizer, save_adopted, save_tokenizer
+from lifecycle.chat.folder import save_adopted, save_tokenizer
+from lifecycle.chat.protocol import SPECIAL_TOKENS, Protocol, load_tokenizer
 from lifecycle.data.bpe import BYTE_LETTERS, train_bpe
 from lifecycle.data.jsonl import Lines, load_rows
 from lifecycle.data.order import shuffled
@@ -58,11 +59,12 @@ class AdoptTokenizerConfig(FittedConfig):
 def train_tokenizer(config: TokenizerConfig | AdoptTokenizerConfig, corpus: Corpus, *, out_dir: Path) -> Tokenizer:
     """Learn byte-level BPE merges from the training documents, or adopt them, and save them with the chat template."""
     contracts.has_documents(corpus)
+    reference = _reference(config.reference)  # an unreadable one is refused before merges are learned
     if isinstance(config, AdoptTokenizerConfig):
         protocol = save_adopted(_foreign(config.folder), out_dir)
     else:
         protocol = _train(config, corpus, out_dir)
-    vocab_size = _measure(config, corpus, out_dir)
+    vocab_size = _measure(config, reference, corpus, out_dir)
     return Tokenizer(
         path=out_dir,
         vocab_size=vocab_size,
@@ -119,7 +121,19 @@ def _foreign(folder: Path) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _measure(config: FittedConfig, corpus: Corpus, out_dir: Path) -> int:
+def _reference(path: Path | None) -> tokenizers.Tokenizer | None:
+    if path is None:
+        return None
+    try:
+        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # `tokenizers` raises no narrower class
+        raise InputError(
+            f"{path}: expected a readable tokenizer.json to compare with, found {error!r}. Set tokenizer.reference to "
+            "one, or to None."
+        ) from error
+
+
+def _measure(config: FittedConfig, reference: tokenizers.Tokenizer | None, corpus: Corpus, out_dir: Path) -> int:
     """Write the fit report and return how many ids the model needs."""
     lines = Lines(corpus.train_file)
     texts: dict[str, list[str]] = defaultdict(list)
@@ -133,7 +147,6 @@ def _measure(config: FittedConfig, corpus: Corpus, out_dir: Path) -> int:
             break
     progress.report(0, len(texts), "sources", "measuring the fit")
     tokenizer = load_tokenizer(out_dir)
-    reference = tokenizers.Tokenizer.from_file(str(config.reference)) if config.reference else None
     report = fit(tokenizer, texts, reference=reference)
     changed = sum(source.changed_documents for source in report.sources.values())
     documents = sum(source.documents for source in report.sources.values())

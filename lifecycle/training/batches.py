@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lifecycle.data.loader import Loader
-from lifecycle.data.packing import ShardReader
+from lifecycle.data.shard_reader import ShardReader
 from lifecycle.training.losses import Padding
 
 
@@ -52,16 +52,18 @@ class Batches:
         for start in range(0, len(mine), self.micro_batch_rows):
             yield mine[start : start + self.micro_batch_rows]
 
-    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """This rank's share of the held-out rows (B, T), each with the weight of its rows (B,): 1, or 0 for filling.
+    def validation(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """This rank's share of the held-out rows (B, T), the weights of its rows (B,): 1, or 0 for filling, and the
+        number of each token's source (B, T).
 
         Every rank gets the same number of batches: in ZeRO stage 3 a forward pass is a collective.
         """
-        rows = self.reader.validation()
+        rows, sources = self.reader.validation(), self.reader.sources_of_validation()
         per_round = self.ranks * self.micro_batch_rows
         padded = np.resize(np.arange(len(rows)), -(-len(rows) // per_round) * per_round)
         weights = (np.arange(len(padded)) < len(rows)).astype(np.float64)
         mine = np.arange(self.rank, len(padded), self.ranks)
         for start in range(0, len(mine), self.micro_batch_rows):
             here = mine[start : start + self.micro_batch_rows]
-            yield torch.from_numpy(rows[padded[here]]), torch.from_numpy(weights[here])
+            taken = padded[here]
+            yield torch.from_numpy(rows[taken]), torch.from_numpy(weights[here]), torch.from_numpy(sources[taken])

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or do not exist, around DeepSpeed's own save and load.
 
-<folder>/step-00000200/    manifest.json (written last), deepspeed/ (what the engine saves), random-00000.pt per rank
+<folder>/step-00000200/    manifest.json (written last), deepspeed/ (what the engine saves), random-00000.pt per rank,
+                           state.json (what the loop remembers)
 <folder>/saving-...        being written; removed at the next start
 <folder>/quarantine/       what failed verification, kept for the autopsy
 
@@ -8,7 +9,9 @@ DeepSpeed alone writes to the final path, names the newest before all ranks are 
 warning when it cannot read what it finds.
 """
 
+import json
 import logging
+import math
 import os
 import random
 import re
@@ -28,6 +31,7 @@ from lifecycle.training.distributed import only_tensors
 
 MANIFEST = "manifest.json"
 ENGINE_TAG = "deepspeed"
+STATE = "state.json"
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +53,11 @@ class Checkpoints:
         self.folder, self.keep, self.made_by = folder, keep, dict(made_by)
         self.rank = dist.get_rank()
 
-    def save(self, engine: Any, step: int) -> Path:
-        """The checkpoint of `step`: all ranks wrote, each byte is digested and durable, and then it got its name."""
+    def save(self, engine: Any, step: int, state: Mapping[str, Any]) -> Path:
+        """The checkpoint of `step`: all ranks wrote, each byte is digested and durable, and then it got its name.
+
+        `state` is what else a run has to remember, as plain JSON, the same on every rank.
+        """
         saving, final = self.folder / f"saving-{step:08d}", self.folder / f"step-{step:08d}"
         if self.rank == 0:
             shutil.rmtree(saving, ignore_errors=True)
@@ -61,6 +68,7 @@ class Checkpoints:
             torch.save(_random_state(), saving / f"random-{self.rank:05d}.pt")
             dist.barrier()
             if self.rank == 0:
+                (saving / STATE).write_text(json.dumps(state))
                 self._seal(saving, final, step)
         except OSError as error:
             needed = sum(file.stat().st_size for file in saving.rglob("*") if file.is_file())
@@ -72,24 +80,35 @@ class Checkpoints:
         dist.barrier()
         return final
 
-    def load_newest(self, engine: Any) -> int:
-        """Restore the newest checkpoint that verifies and return its step; 0 when none was ever made.
+    def load_newest(self, engine: Any, *, at_most: float = math.inf) -> tuple[int, dict[str, Any]]:
+        """Restore the newest checkpoint up to step `at_most` that verifies; its step, 0 when there is none, and the
+        state with it.
 
         What fails verification is named, quarantined, and the one before it is tried. Raises LifecycleError when there
         were checkpoints and none can be read: "cannot read it" is not "there is none".
         """
-        chosen: list[Any] = [self._choose() if self.rank == 0 else None]
+        chosen: list[Any] = [self._choose(at_most) if self.rank == 0 else None]
         dist.broadcast_object_list(chosen, src=0)  # one rank looks, so that all see the same
         step, problem = int(chosen[0][0]), str(chosen[0][1])
         if problem:
             raise LifecycleError(problem)
         if step == 0:
-            return 0
+            return 0, {}
         path = self.folder / f"step-{step:08d}"
         with only_tensors():
             engine.load_checkpoint(str(path), tag=ENGINE_TAG)
             _restore_random_state(torch.load(path / f"random-{self.rank:05d}.pt", weights_only=True))
-        return step
+        return step, json.loads((path / STATE).read_bytes())
+
+    def roll_back(self, engine: Any, *, at_most: int) -> tuple[int, dict[str, Any]]:
+        """As `load_newest` up to step `at_most`; the younger ones are removed, unless they are all there is."""
+        step, state = self.load_newest(engine, at_most=at_most)
+        dist.barrier()
+        if self.rank == 0 and step:
+            for path in self._named():
+                if _step_of(path) > step:
+                    shutil.rmtree(path)
+        return step, state
 
     def _seal(self, saving: Path, final: Path, step: int) -> None:
         files = _entries(saving)
@@ -106,11 +125,11 @@ class Checkpoints:
         for old in self._named()[: -self.keep]:
             shutil.rmtree(old)
 
-    def _choose(self) -> tuple[int, str]:
+    def _choose(self, at_most: float) -> tuple[int, str]:
         """The step to resume from and an empty string, or why the run must not go on. Only rank 0 asks."""
         for unfinished in self.folder.glob("saving-*"):
             shutil.rmtree(unfinished)
-        for path in reversed(self._named()):
+        for path in reversed([path for path in self._named() if _step_of(path) <= at_most]):
             try:
                 manifest = _verify(path)
             except (OSError, ValueError, ValidationError) as error:
@@ -142,6 +161,10 @@ class Checkpoints:
         target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         return path.rename(target)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _verify(path: Path) -> CheckpointManifest:

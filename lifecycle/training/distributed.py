@@ -96,7 +96,14 @@ def only_tensors() -> Iterator[None]:
 def start_engine(model: torch.nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> Any:
     """A DeepSpeed engine that trains `model` as `settings` say (`ZeroConfig.deepspeed`)."""
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    if engine.zero_optimization_stage() == 0:
+        engine.clip_fp32_gradients = lambda: _clip_and_remember(engine)
     return engine
+
+
+def _clip_and_remember(engine: Any) -> None:
+    """Without ZeRO DeepSpeed clips and forgets the norm: `get_global_grad_norm` would say None in every step."""
+    engine._global_grad_norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), engine.gradient_clipping())
 
 
 def whole(model: torch.nn.Module, *, zero_stage: int) -> AbstractContextManager[Any]:

@@ -3,7 +3,8 @@
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
@@ -14,7 +15,10 @@ import torch.distributed as dist
 from lifecycle.errors import Preempted, TrainingDiverged
 from lifecycle.training.batches import Batches
 from lifecycle.training.checkpoint import Checkpoints
-from lifecycle.training.losses import next_token_loss, row_losses
+from lifecycle.training.losses import next_token_loss, token_losses
+from lifecycle.training.watchdog import Action, Finding, Watchdog
+
+VALIDATION = "validation_loss"
 
 
 class Recorder(Protocol):
@@ -22,6 +26,8 @@ class Recorder(Protocol):
 
     def metrics(self, step: int, **values: float) -> None: ...
     def progress(self, done: float, total: float, unit: str, note: str = "") -> None: ...
+    def finding(self, step: int, rule: str, action: str, evidence: str) -> None: ...
+    def resume_at(self, step: int, *, measured_after: str = "") -> None: ...
 
 
 class StopRequest:
@@ -47,79 +53,218 @@ class Intervals:
     validate: int
 
 
-def train_steps(
-    engine: Any,
-    batches: Batches,
-    checkpoints: Checkpoints,
-    recorder: Recorder,
-    *,
-    steps: range,
-    rate: Callable[[int], float],
-    every: Intervals,
-    stop: StopRequest,
-    device: torch.device,
-) -> float:
-    """Train on `steps` and return the validation loss after the last. `rate` gives each step's learning rate.
+class Course:
+    """Where a run goes: which batch a step reads, and what the watchdog said on the way.
 
-    Raises Preempted after saving when any rank was asked to stop, TrainingDiverged when loss or gradient is not finite.
+    A window of batches that was skipped moves all later ones up. Every step stays a pure function of its number and of
+    the windows, which a checkpoint remembers.
     """
-    clock, since, validation = time.monotonic(), steps.start, math.nan
-    padding = batches.padding
-    for step in steps:
-        for group in engine.optimizer.param_groups:
-            group["lr"] = rate(step)
-        local = torch.zeros((), device=device)
+
+    def __init__(self) -> None:
+        self.skipped: list[tuple[int, int]] = []
+        """From which batch up to which one; apart from each other, and in order."""
+        self.findings: Counter[str] = Counter()
+
+    def batch_of(self, step: int) -> int:
+        """The number of the batch that a step reads."""
+        batch = step
+        for begin, end in self.skipped:
+            if batch >= begin:
+                batch += end - begin
+        return batch
+
+    def skip(self, first_step: int, last_step: int) -> None:
+        """Leave out the batches of these steps, and what was skipped between them; the steps read those behind."""
+        begin, end = self.batch_of(first_step), self.batch_of(last_step) + 1
+        apart = [window for window in self.skipped if not begin <= window[0] < end]
+        self.skipped = sorted([*apart, (begin, end)])
+
+    @property
+    def skipped_batches(self) -> int:
+        """How many were left out in all."""
+        return sum(end - begin for begin, end in self.skipped)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold, as plain JSON."""
+        return {"skipped": self.skipped, "findings": dict(self.findings)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint holds."""
+        self.skipped = [(begin, end) for begin, end in state["skipped"]]
+        self.findings = Counter(state["findings"])
+
+
+class Training:
+    """One run of the loop: what it trains, where it writes, and who watches."""
+
+    def __init__(
+        self,
+        engine: Any,
+        batches: Batches,
+        checkpoints: Checkpoints,
+        recorder: Recorder,
+        watchdog: Watchdog,
+        *,
+        rate: Callable[[int], float],
+        every: Intervals,
+        stop: StopRequest,
+        device: torch.device,
+    ) -> None:
+        """`rate` gives each step's learning rate."""
+        self.engine, self.batches, self.checkpoints, self.recorder = engine, batches, checkpoints, recorder
+        self.watchdog, self.rate, self.every, self.stop, self.device = watchdog, rate, every, stop, device
+        self.course = Course()
+        self.norm = math.nan
+
+    def run(self, steps: int) -> float:
+        """Train to `steps` from the newest checkpoint that verifies, if there is one; the last validation loss.
+
+        Raises Preempted after saving when any rank was asked to stop, TrainingDiverged when loss or gradient is not
+        finite or the watchdog ends the run.
+        """
+        done = self._restore(*self.checkpoints.load_newest(self.engine))
+        self.recorder.resume_at(done, measured_after=VALIDATION)
+        validation = math.nan
+        if done:
+            validation = self._validate_again(done, steps, validation)
+        clock, since = time.monotonic(), done
+        while done < steps:
+            step = done
+            loss, stopping = self._step(step)
+            found = self.watchdog.after_step(step, loss)
+            if found is not None and self._obey(found, step) == "roll_back":
+                done = since = self._roll_back(step)
+                validation = self._validate_again(done, steps, validation)
+                clock = time.monotonic()
+                continue
+            done = step + 1
+            if self._is_time(self.every.log, done, steps):
+                self._log(done, loss, done - since, _since(clock))
+                clock, since = time.monotonic(), done
+            self.recorder.progress(done, steps, "steps", f"loss {loss:.3f}")
+            paused = time.monotonic()
+            # Saved before validating: memory that runs out in an evaluation must not cost the steps before it.
+            if stopping or self._is_time(self.every.save, done, steps):
+                self.checkpoints.save(self.engine, done, self._state())
+            if stopping and done < steps:
+                raise Preempted(f"told to stop: saved after step {done} of {steps}. The same command goes on from it.")
+            if self._is_time(self.every.validate, done, steps):
+                validation = self._validate(done)
+            clock += _since(paused)
+        return validation
+
+    @staticmethod
+    def _is_time(every: int, done: int, steps: int) -> bool:
+        return done % every == 0 or done == steps
+
+    def _step(self, step: int) -> tuple[float, bool]:
+        """Take one optimizer step; the loss of all ranks before it, and whether any of them was asked to stop."""
+        batch, padding = self.course.batch_of(step), self.batches.padding
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = self.rate(step)
+        local = torch.zeros((), device=self.device)
         micro_batches = 0
-        for rows_BT in batches.training(step):
-            rows_BT = rows_BT.to(device, non_blocking=True)
+        for rows_BT in self.batches.training(batch):
+            rows_BT = rows_BT.to(self.device, non_blocking=True)
             # The last token of a row has no label: it is not fed at all.
-            logits_BTV = engine(input_ids=rows_BT[:, :-1], use_cache=False).logits
+            logits_BTV = self.engine(input_ids=rows_BT[:, :-1], use_cache=False).logits
             micro_loss = next_token_loss(logits_BTV, rows_BT[:, 1:], padding)
-            engine.backward(micro_loss)
-            engine.step()  # steps the optimizer on the last micro batch only
+            self.engine.backward(micro_loss)
+            self.engine.step()  # steps the optimizer on the last micro batch only
             local += micro_loss.detach()
             micro_batches += 1
-        loss, stopping = _agree(local / micro_batches, stop)
-        norm = float(engine.get_global_grad_norm())  # of the whole batch, the same on every rank
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingDiverged(_diverged(step, loss, norm, float(local), batches))
-        done = step + 1
-        last = done == steps.stop
-        if done % every.log == 0 or last:
-            tokens_per_second = (done - since) * batches.batch_rows * batches.reader.max_seq_len / _since(clock)
-            clock, since = time.monotonic(), done
-            recorder.metrics(
-                done, loss=loss, learning_rate=rate(step), grad_norm=norm, tokens_per_second=round(tokens_per_second)
+        loss, stopping = _agree(local / micro_batches, self.stop)
+        self.norm = float(self.engine.get_global_grad_norm())  # of the whole batch, the same on every rank
+        if not (math.isfinite(loss) and math.isfinite(self.norm)):
+            raise TrainingDiverged(_diverged(step, batch, loss, self.norm, float(local), self.batches))
+        return loss, stopping
+
+    def _log(self, done: int, loss: float, steps: int, seconds: float) -> None:
+        speed = steps * self.batches.batch_rows * self.batches.reader.max_seq_len / seconds
+        rate = self.rate(done - 1)
+        self.recorder.metrics(done, loss=loss, learning_rate=rate, grad_norm=self.norm, tokens_per_second=round(speed))
+        if found := self.watchdog.after_log(speed, seconds):  # of this machine, not of this training: not counted
+            self.recorder.finding(done, *found)
+
+    def _validate(self, done: int) -> float:
+        """The held-out loss, in all and by source; the sources' as bits per byte."""
+        whole, by_source = validation_loss(self.engine, self.batches, self.device)
+        bits = self.batches.reader.bits_per_byte(by_source)
+        self.recorder.metrics(
+            done, **{VALIDATION: whole}, **{f"bits_per_byte/{source}": value for source, value in bits.items()}
+        )
+        for found in self.watchdog.after_validation(by_source):
+            self._record(found, done, found.evidence)
+        return whole
+
+    def _validate_again(self, done: int, steps: int, before: float) -> float:
+        """A checkpoint is saved before it is validated: who goes on from it has that still to do."""
+        return self._validate(done) if self._is_time(self.every.validate, done, steps) else before
+
+    def _record(self, found: Finding, done: int, evidence: str) -> None:
+        self.course.findings[found.rule] += 1
+        self.recorder.finding(done, found.rule, found.action, evidence)
+
+    def _obey(self, found: Finding, step: int) -> Action:
+        """Put a finding on record, with the rows that were read; end the run if that is what it asks for."""
+        rows = sorted(map(int, self.batches.row_ids(self.course.batch_of(step))))
+        self._record(found, step + 1, f"{found.evidence}; rows {rows}")
+        if found.action == "abort":
+            raise TrainingDiverged(
+                f"the watchdog ended the run in step {step + 1} by its rule {found.rule}: expected a run that learns, "
+                f"found {found.evidence}. Checkpoints before it are intact; change the cause, or pretrain.watchdog."
             )
-        recorder.progress(done, steps.stop, "steps", f"loss {loss:.3f}")
-        # Saved before validating: memory that runs out in an evaluation must not cost the steps before it.
-        if done % every.save == 0 or last or stopping:
-            paused = time.monotonic()
-            checkpoints.save(engine, done)
-            clock += _since(paused)
-        if stopping and not last:
-            raise Preempted(f"told to stop: saved after step {done} of {steps.stop}. The same command goes on from it.")
-        if done % every.validate == 0 or last:
-            paused = time.monotonic()
-            validation = validation_loss(engine, batches, device)
-            recorder.metrics(done, validation_loss=validation)
-            clock += _since(paused)
-    return validation if len(steps) else validation_loss(engine, batches, device)
+        return found.action
+
+    def _roll_back(self, step: int) -> int:
+        """Go back to before the spike and leave out all batches read since; the steps that are done then."""
+        skipped = self.course.skipped
+        done, state = self.checkpoints.roll_back(self.engine, at_most=self.watchdog.healthy_until(step))
+        if done == 0:
+            raise TrainingDiverged(
+                f"expected a checkpoint from before the spike that ended in step {step + 1}, found none. Save more "
+                "often or keep more (pretrain.save_every_steps, keep_checkpoints), or lower the learning rate."
+            )
+        findings = self.course.findings
+        self._restore(done, state)
+        self.course.skipped, self.course.findings = skipped, findings
+        self.course.skip(done, step)
+        self.recorder.resume_at(done, measured_after=VALIDATION)
+        return done
+
+    def _state(self) -> dict[str, Any]:
+        return {"watchdog": self.watchdog.state(), "course": self.course.state()}
+
+    def _restore(self, done: int, state: Mapping[str, Any]) -> int:
+        if done:
+            self.watchdog.restore(state["watchdog"])
+            self.course.restore(state["course"])
+        return done
 
 
 @torch.no_grad()
-def validation_loss(engine: Any, batches: Batches, device: torch.device) -> float:
-    """Mean loss per predicted token over all held-out rows, in nats, the same on every rank."""
+def validation_loss(engine: Any, batches: Batches, device: torch.device) -> tuple[float, dict[str, float]]:
+    """Mean loss per predicted token over all held-out rows, in nats, and that of each source; equal on every rank."""
     engine.eval()
+    names = batches.reader.validation_sources
     total = torch.zeros(2, dtype=torch.float64)
-    for rows_BT, weights_B in batches.validation():
+    by_source = torch.zeros(2, len(names) + 1, dtype=torch.float64)  # the last: tokens of no source
+    for rows_BT, weights_B, sources_BT in batches.validation():
         rows_BT = rows_BT.to(device, non_blocking=True)
-        losses_B = row_losses(engine(input_ids=rows_BT[:, :-1], use_cache=False).logits, rows_BT[:, 1:]).cpu()
+        losses_BT = token_losses(engine(input_ids=rows_BT[:, :-1], use_cache=False).logits, rows_BT[:, 1:]).cpu()
+        losses_B = losses_BT.mean(dim=1, dtype=torch.float64)
         total += torch.stack([(losses_B * weights_B).sum(), weights_B.sum()])
+        counted_BT = weights_B[:, None].expand_as(losses_BT)
+        for row, values_BT in enumerate((losses_BT * counted_BT, counted_BT)):
+            by_source[row] += torch.bincount(sources_BT[:, 1:].flatten(), values_BT.flatten().double(), len(names) + 1)
     engine.train()
-    total = total.to(device)
+    total, by_source = total.to(device), by_source.to(device)
     dist.all_reduce(total)
-    return float(total[0] / total[1])
+    dist.all_reduce(by_source)
+    sums_S, counts_S = by_source.tolist()
+    return float(total[0] / total[1]), {
+        name: sums_S[number] / counts_S[number] for number, name in enumerate(names) if counts_S[number]
+    }
 
 
 def _agree(loss: torch.Tensor, stop: StopRequest) -> tuple[float, bool]:
@@ -129,7 +274,7 @@ def _agree(loss: torch.Tensor, stop: StopRequest) -> tuple[float, bool]:
     return float(both[0]) / dist.get_world_size(), float(both[1]) > 0
 
 
-def _diverged(step: int, loss: float, norm: float, local: float, batches: Batches) -> str:
+def _diverged(step: int, batch: int, loss: float, norm: float, local: float, batches: Batches) -> str:
     """Which rows were in the batch; of the ranks whose own loss is not finite, if it is not the gradient alone."""
     bad = torch.zeros(batches.ranks)
     bad[batches.rank] = float(not math.isfinite(local))
@@ -137,7 +282,7 @@ def _diverged(step: int, loss: float, norm: float, local: float, batches: Batche
         bad = bad.cuda()
     dist.all_reduce(bad)
     ranks = [rank for rank in range(batches.ranks) if bad[rank] > 0] or list(range(batches.ranks))
-    rows = sorted(int(row) for rank in ranks for row in batches.row_ids(step)[rank :: batches.ranks])
+    rows = sorted(int(row) for rank in ranks for row in batches.row_ids(batch)[rank :: batches.ranks])
     return (
         f"expected a finite loss and gradient in step {step}, found loss {loss} and gradient norm {norm}. The batch "
         f"held training rows {rows} (rank {', '.join(map(str, ranks))}). Lower learning_rate or look at these rows; "

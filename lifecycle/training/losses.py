@@ -5,7 +5,6 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,7 +30,6 @@ def next_token_loss(logits_BTV: Tensor, labels_BT: Tensor, padding: Padding | No
     return total / (labels_N.numel() * padding.labelled_share)
 
 
-def row_losses(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
-    """Mean of -log p(label) of each row, shape (B,)."""
-    losses_BT = functional.cross_entropy(logits_BTV.float().transpose(1, 2), labels_BT, reduction="none")
-    return losses_BT.mean(dim=1, dtype=torch.float64)
+def token_losses(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """-log p(label) of each position, shape (B, T)."""
+    return functional.cross_entropy(logits_BTV.float().transpose(1, 2), labels_BT, reduction="none")

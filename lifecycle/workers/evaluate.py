@@ -21,12 +21,12 @@ from lifecycle.data.jsonl import Row, load_rows
 from lifecycle.evaluation.baselines import counted_bits
 from lifecycle.evaluation.encode import Encoder, digest
 from lifecycle.evaluation.engine import Engine, Settings
+from lifecycle.evaluation.faster import faster
 from lifecycle.evaluation.items import Item, read_items, write_items
 from lifecycle.evaluation.journal import Alone, Journal, Peers
 from lifecycle.evaluation.kinds import next_token
 from lifecycle.evaluation.kinds.next_token import BITS
 from lifecycle.evaluation.kinds.suite import Reply, Suite
-from lifecycle.evaluation.llama import faster
 from lifecycle.stages.evaluate import Evaluated, EvaluateJob, chosen, chosen_documents
 from lifecycle.workers import job as doorway
 from lifecycle.workers.job import Recorder
@@ -185,7 +185,12 @@ def load_model(job: EvaluateJob) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         job.model, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, use_safetensors=True
     )
-    return faster(model.to("cuda" if torch.cuda.is_available() else "cpu").eval())
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    network = faster(model)
+    if network is model:
+        said = "%s is no Llama that we know: transformers' own code answers, with the same numbers and more time"
+        logging.getLogger(__name__).warning(said, type(model).__name__)
+    return network
 
 
 def graded_or_not(suite: Suite, row: Row, replies: Sequence[Sequence[Reply]]) -> list[Item]:

@@ -1,6 +1,7 @@
 """The doorway of every worker: read the job, do it, leave metrics, progress and a result."""
 
 import json
+import logging
 import os
 import sys
 import time
@@ -16,6 +17,8 @@ from lifecycle.sealing import write_atomically
 from lifecycle.workers.guard import die_with_parent
 
 J = TypeVar("J", bound=Job)
+
+log = logging.getLogger(__name__)
 
 
 def rank() -> int:
@@ -35,12 +38,13 @@ class Recorder:
         self.folder = folder
         self._last_progress = 0.0
 
-    def resume_at(self, step: int) -> None:
-        """Forget metrics after `step`: they will be made again."""
+    def resume_at(self, step: int, *, measured_after: str = "") -> None:
+        """Forget metrics after `step`, and rows of `step` itself that hold `measured_after`: they will come again."""
         path = self.folder / "metrics.jsonl"
         if rank() == 0 and path.exists():
             lines = path.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
+            rows = [(line, json.loads(line)) for line in lines if line.endswith(b"\n")]
+            kept = [line for line, row in rows if (row["step"], measured_after in row) <= (step, False)]
             write_atomically(path, b"".join(kept))
 
     def metrics(self, step: int, **values: float) -> None:
@@ -48,6 +52,16 @@ class Recorder:
         if rank() == 0:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+
+    def finding(self, step: int, rule: str, action: str, evidence: str) -> None:
+        """Append one row to findings.jsonl, and say it in the log. A resumed run finds again what is there already."""
+        if rank() == 0:
+            log.warning("step %d, %s (%s): %s", step, rule, action, evidence)
+            row = json.dumps({"step": step, "rule": rule, "action": action, "evidence": evidence})
+            with (self.folder / "findings.jsonl").open("a+", encoding="utf-8") as file:
+                file.seek(0)
+                if row not in file.read().splitlines():
+                    file.write(row + "\n")
 
     def progress(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Say how far the worker is; calls that come too fast are dropped, the last one never."""

@@ -14,7 +14,9 @@ import transformers
 from torch.nn import functional
 from trl.trainer.utils import FusedCausalLMOutput
 
-from lifecycle.chat.protocol import SPECIAL_TOKENS, copy_tokenizer, load_tokenizer, protocol_of
+from lifecycle.chat import golden
+from lifecycle.chat.folder import copy_tokenizer
+from lifecycle.chat.protocol import SPECIAL_TOKENS, load_tokenizer, protocol_of
 from lifecycle.errors import ContractError, WorkerFailed
 from lifecycle.training.post import Lora, PostTrainingConfig
 from lifecycle.workers.job import Recorder, rank, world_size
@@ -73,8 +75,11 @@ def load_protocol(folder: Path) -> Spoken:
             f"{folder}: expected a padding token of its own, found the stop token {protocol.stop_id} as padding: what "
             "masks padding would mask it out of the loss. Give the tokenizer a pad token."
         )
-    wrapped = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return Spoken(load_tokenizer(folder), wrapped)
+    spoken = Spoken(load_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    golden.check(spoken.tokenizer, folder)
+    for number, sealed in enumerate(golden.read(folder)):
+        spoken.same_as_template(sealed.messages, sealed.ids, row=f"golden conversation {number}")
+    return spoken
 
 
 def trainer_arguments(config: PostTrainingConfig, scratch: Path, *, batch: int, rows: int) -> dict[str, Any]:

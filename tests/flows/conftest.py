@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).with_name("fake_house.py")
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class House:
 def environment(home: Path) -> dict[str, str]:
     """What a command runs in: no server of a neighbour's, one MLflow database for all, a wide screen."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    # Processes of engines find their work there.
+    inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SUPPORT), inherited.get("PYTHONPATH")]))
     # pytest's own warnings filter and the width of a terminal are not part of what is tested.
     return {**inherited, "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}", "COLUMNS": "160", "HOME": str(home)}
 

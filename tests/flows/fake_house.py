@@ -34,6 +34,7 @@ from lifecycle.artifacts import (
 )
 from lifecycle.errors import ContractError, WorkerFailed
 from lifecycle.sealing import StageConfig
+from lifecycle.spread import spread
 
 RECIPE = f"{__file__}:fake"
 
@@ -44,6 +45,7 @@ class FakeConfig(StageConfig):
     quality: float = 0.7
     fail: str | None = None
     file: Path | None = None
+    shards: int = 0
 
 
 class FakeGateConfig(FakeConfig):
@@ -61,6 +63,10 @@ def at_work(config: FakeConfig, out_dir: Path) -> None:
     for step in range(steps):
         time.sleep(config.seconds / steps)
         progress.report(step + 1, steps, "steps", f"loss {1 / (step + 1):.2f}")
+    if config.shards:
+        from spread_work import killed_once
+
+        spread(killed_once, [(number, out_dir.parent) for number in range(config.shards)], unit="shards")
     if config.fail == "worker" and len((out_dir.parent / "times_run").read_text()) == 1:
         raise WorkerFailed("died without a word")
     if config.fail == "contract":
@@ -72,7 +78,9 @@ def at_work(config: FakeConfig, out_dir: Path) -> None:
         '{"step": 1, "time": 1.0, "loss": 2.5}\n{"step": 2, "time": 2.0, "loss": 1.5}\n'
     )
     (out_dir / "decision.md").write_text("the page of a decision")
-    (out_dir / "content.txt").write_text(config.model_dump_json(exclude={"seconds", "fail", "file"}))
+    (out_dir / "content.txt").write_text(config.model_dump_json(exclude={"seconds", "fail", "file", "shards"}))
+    for name, content in FILES.get(config.stage, {}).items():
+        (out_dir / name).write_text(json.dumps(content))
 
 
 def stage(kind: type[Artifact], make_facts: Callable[..., dict[str, Any]]) -> Callable[..., Artifact]:
@@ -139,6 +147,29 @@ def release_facts(
     return {**digests, "scores": {"contract.exact": report.scores["contract.exact"].mean}}
 
 
+# What a data card is drawn from: of ten rows one was too short.
+LEFT = {"documents": 9, "bytes": 9000}
+DROPPED = {"gopher_word_count": {"documents": 1, "bytes": 10}}
+SHARE = {"available_bytes": 8000, "train_bytes": 8000, "train_rows": 8, "epochs": 1.0, "share": 1.0}
+REPORT = {
+    "steps": [
+        {"name": "read", "sources": {"a": {"entered": {"documents": 10, "bytes": 9010}, "left": LEFT}}},
+        {"name": "quality", "sources": {"a": {"entered": LEFT, "left": LEFT, "dropped": DROPPED}}},
+    ],
+    "lengths": {"a": {"edges": [1, 2, 4], "kept": [4, 5], "dropped": [1, 0]}},
+    "decontamination": {
+        "items": 9, "items_without_a_distinctive_ngram": 0, "distinctive_ngrams": 9, "items_found": {},
+    },
+    "mixture": {"train_bytes": 8000, "sources": {"a": SHARE}},
+    "validation": {"a": {"asked_documents": 1, "documents": 1, "bytes": 1000}},
+}  # fmt: skip
+FIT_SOURCE = {"documents": 8, "bytes": 8000, "tokens": 4000, "bytes_per_token": 2.0, "tokens_per_word": 2.5}
+FIT = {
+    "vocab_size": 2048, "learned_tokens": 1785, "unused_in_sample": 0, "rare_in_sample": 0, "unreachable": 0,
+    "partial_utf8": 0, "examples": {},
+    "sources": {"a": {**FIT_SOURCE, "reference_bytes_per_token": None, "changed_documents": 0}},
+}  # fmt: skip
+FILES = {"corpus": {"report.json": REPORT}, "tokenizer": {"fit.json": FIT}}
 SOURCE = SourceCount(licence="CC0", read=10, kept=9, kept_bytes=9000)
 SUITES = {"items": {"contract": 9}, "baselines": {"contract": 0.4}}
 SHARDS = {"max_seq_len": 128, "vocab_size": 2048, "rows": 100, "validation_rows": 5, "tokens": 12800, "dtype": "uint16"}

@@ -40,6 +40,10 @@ def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         (["--recipe", "tinny"], "no recipe is called 'tinny'"),
         (["--recipe", "absent.py:mine"], "expected a recipe file"),
         (["--store", "file/store"], "expected a writable artifact store"),
+        (["--engine", "dask"], "expected the address of a scheduler with engine dask"),
+        (["--cluster", "tcp://host:8786"], "found engine 'here' and cluster 'tcp://host:8786'"),
+        (["--workers", "2"], "expected an engine for 2 workers, found 'here'"),
+        (["--engine", "threads", "--workers", "0"], "--workers: Input should be greater than or equal to 1"),
     ],
 )
 def test_a_wrong_command_line_exits_2_with_one_sentence_and_writes_nothing(tmp_path, arguments, says):

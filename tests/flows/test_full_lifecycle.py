@@ -44,6 +44,17 @@ def test_the_evaluation_becomes_a_page_the_last_screen_names_and_a_table_in_the_
     assert sum(str(page) in data for (data,) in shown) == 1, "other houses share this server"
 
 
+def test_the_data_becomes_a_card_the_last_screen_names_and_a_page_in_the_ui(released):
+    store, ended = released
+    card = next(all_runs(Store(store))).data_card
+    assert card.as_uri() in ended.text
+    assert "9 documents" in card.read_text()
+    assert "2.00 bytes a token" in card.read_text(), "drawn again when the tokenizer was there"
+    with contextlib.closing(sqlite3.connect(store / "prefect" / "prefect.db")) as database:
+        shown = database.execute("select data from artifact where key = 'data-card'").fetchall()
+    assert any(card.parent.name in data for (data,) in shown)
+
+
 def test_the_same_command_again_reuses_every_stage_and_changes_nothing(champion):
     before = live(champion)
     second = champion("full_lifecycle")

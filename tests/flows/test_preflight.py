@@ -9,6 +9,8 @@ import pytest
 
 from flows import preflight
 from lifecycle import recipes
+from lifecycle.data.documents import Source
+from lifecycle.data.sources.places import Remote
 from lifecycle.errors import InputError
 
 PACK = Path(recipes.__file__).parent / "pack"
@@ -39,6 +41,19 @@ def test_one_corrupt_row_is_named_with_its_file_and_line(tmp_path, key, file, re
     bad = damaged(PACK / file, 7, b'{"id": "seven", "messages": [', tmp_path / "bad.jsonl")
     with pytest.raises(InputError, match=rf"bad\.jsonl:7: {reason}"):
         preflight.check_rows(recipes.load("tiny", [f"{key}={bad}"]))
+
+
+def test_a_source_behind_a_network_and_a_large_folder_are_left_to_the_stage(tmp_path, monkeypatch):
+    tiny = recipes.load("tiny")
+    far = Source(name="far", path=Remote(url="https://nowhere.invalid/a.jsonl", sha256="0" * 64), licence="CC0-1.0")
+    preflight.check_rows(tiny.model_copy(update={"corpus": tiny.corpus.model_copy(update={"sources": (far,)})}))
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/bad.jsonl").write_text("no json\n")
+    broken = recipes.load("tiny", [f"corpus.sources.0.path={tmp_path}"])
+    with pytest.raises(InputError, match="row_bad_json"):
+        preflight.check_rows(broken)
+    monkeypatch.setattr(preflight, "LARGEST_INPUT_BYTES", preflight.input_bytes(broken) - 1)
+    preflight.check_rows(broken)
 
 
 def test_a_source_of_broken_rows_is_refused_with_its_funnel(tmp_path):

@@ -11,7 +11,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lifecycle.artifacts import Checkpoint, Comparisons, Corpus, Demonstrations, EvalReport, SourceCount, Suites
-from lifecycle.chat.protocol import SPECIAL_TOKENS, save_tokenizer
+from lifecycle.chat.folder import save_tokenizer
+from lifecycle.chat.protocol import SPECIAL_TOKENS
 from lifecycle.data.jsonl import write_rows
 from lifecycle.data.layout import BestFit, Concatenated, Packing, Segments
 from lifecycle.data.packing import INDEX, Cuts, Index, RowWriter
@@ -236,7 +237,13 @@ def make_report(tmp_path: Path) -> MakeReport:
     """A sealed report on these items, as `evaluate` would leave it."""
 
     def make(
-        items: Sequence[Item], *, checkpoint: str = "c" * 64, suites: str = "s" * 64, name: str = ""
+        items: Sequence[Item],
+        *,
+        checkpoint: str = "c" * 64,
+        suites: str = "s" * 64,
+        name: str = "",
+        earlier: Sequence[EvalReport] = (),
+        **facts: object,
     ) -> EvalReport:
         folder = tmp_path / f"report-{name or checkpoint[:8]}-{suites[:4]}"
         folder.mkdir()
@@ -248,7 +255,8 @@ def make_report(tmp_path: Path) -> MakeReport:
             suites_digest=suites,
             scores=scores(measured(items), confidence=0.95),
             baselines={"contract.majority_answer": 0.24},
-        ).seal(MadeUp(name=folder.name))
+            **facts,
+        ).seal(MadeUp(name=folder.name), *earlier)
 
     return make
 

@@ -114,3 +114,13 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_worker_does_not_take_its_parents_place_among_ranks(tmp_path, monkeypatch):
+    """A flow that is started under torchrun, or by a process that used torch.distributed, has a rank of its own."""
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("MASTER_ADDR", "elsewhere")
+    body = "import os\nfound = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR') if name in os.environ]\n"
+    name = worker(tmp_path, monkeypatch, f"{body}return Answer(value=len(found))")
+    assert run_worker(name, job(tmp_path), Answer).value == 0

@@ -15,7 +15,7 @@ import pytest
 from lifecycle import sealing
 from lifecycle.artifacts import Suites
 from lifecycle.errors import ConfigError, DamagedArtifact, InputError
-from lifecycle.sealing import StageConfig, canonical, fingerprint, how_it_ran
+from lifecycle.sealing import StageConfig, canonical, fingerprint, how_it_ran, later_field
 
 
 class RawConfig(StageConfig):
@@ -24,6 +24,7 @@ class RawConfig(StageConfig):
     share: float = 0.5
     source: Path | None = None
     ranks: int = how_it_ran(1)
+    added: float | None = later_field(None)
 
 
 def make_suites(folder: Path, config: RawConfig | None = None, text: str = "one\n") -> Suites:
@@ -81,10 +82,11 @@ def test_an_edited_fact_is_found(tmp_path):
         Suites.load(tmp_path / "a")
 
 
-def test_a_link_is_refused(tmp_path):
+@pytest.mark.parametrize("target", ["/etc/hostname", "/etc"])
+def test_a_link_to_a_file_or_a_folder_is_refused(tmp_path, target):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "items.jsonl").symlink_to("/etc/hostname")
-    with pytest.raises(DamagedArtifact, match="no links"):
+    (tmp_path / "a" / "items.jsonl").symlink_to(target)
+    with pytest.raises(DamagedArtifact, match=r"items.jsonl: expected no link, found one. Copy what it points to."):
         Suites(path=tmp_path / "a", items={}, baselines={}).seal(RawConfig())
 
 
@@ -106,6 +108,11 @@ def test_identity_follows_the_bytes_of_a_raw_file_and_not_its_name(tmp_path):
 def test_identity_leaves_out_how_it_ran():
     assert fingerprint(RawConfig(ranks=1), []) == fingerprint(RawConfig(ranks=64), [])
     assert fingerprint(RawConfig(words=3), []) != fingerprint(RawConfig(words=4), [])
+
+
+def test_a_field_added_later_is_in_the_identity_only_when_it_is_set():
+    assert "added" not in canonical(RawConfig(added=None))
+    assert canonical(RawConfig(added=0.0))["added"] == 0.0
 
 
 def test_what_has_no_canonical_form_is_refused():

@@ -3,11 +3,18 @@
 from lifecycle import source
 from lifecycle.stages import sft
 from lifecycle.stages.gate import decide_gate
+from lifecycle.stages.suites import collect_suites
 
 
 def test_the_closure_of_a_training_stage_reaches_its_worker_and_what_the_worker_imports():
     closure = source.source_closure(sft.fine_tune)
     assert {"lifecycle/stages/sft.py", "lifecycle/workers/sft.py", "lifecycle/chat/template.jinja"} <= set(closure)
+
+
+def test_a_worker_that_a_module_on_the_way_starts_counts_too():
+    """Suites are collected by code that starts lm-evaluation-harness in a process of its own."""
+    closure = source.source_closure(collect_suites)
+    assert {"lifecycle/workers/harness.py", "lifecycle/evaluation/harness.py"} <= set(closure)
 
 
 def test_the_house_around_the_stages_is_not_in_the_closure():

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from pydantic import ConfigDict
 
+from lifecycle import sealing
 from lifecycle import store as store_module
 from lifecycle.artifacts import Suites
 from lifecycle.errors import DamagedArtifact, StaleArtifact, StoreError
@@ -71,6 +73,36 @@ def test_a_damaged_artifact_is_quarantined_named_and_made_again(tmp_path):
     assert not again.reused
     assert "items.jsonl" in again.notes[0]
     assert "Quarantined" in again.notes[0]
+    assert len(list((tmp_path / "quarantine").iterdir())) == 1
+
+
+@pytest.mark.parametrize("dear", [False, True], ids=["cheap", "dear"])
+def test_an_artifact_of_another_version_is_made_again_or_asked_about_and_never_a_bare_error(
+    tmp_path, monkeypatch, dear
+):
+    store = Store(tmp_path)
+    sealed = store.make(count, CountConfig()).artifact
+
+    class Older(Suites):
+        """Suites before they had baselines."""
+
+        model_config = ConfigDict(extra="allow")
+
+    (sealed.path / "manifest.json").unlink()
+    older = Older.model_construct(path=sealed.path, items={"items": 1}, colour="red")
+    older.seal(CountConfig())
+    manifest = (sealed.path / "manifest.json").read_text().replace('"kind": "Older"', '"kind": "Suites"')
+    digest = sealing._content_digest("Suites", older.facts(), older.manifest.files)
+    (sealed.path / "manifest.json").write_text(manifest.replace(older.digest, digest))
+    with pytest.raises(StaleArtifact, match="expected a Suites as this version makes it, found one of another version"):
+        store.load(sealed.path)
+    if dear:
+        monkeypatch.setattr(store_module, "CHEAP_SECONDS", -1.0)
+        with pytest.raises(StaleArtifact, match=r"colour: extra inputs.*Make it again with --rebuild count"):
+            store.make(count, CountConfig())
+    again = store.make(count, CountConfig(), on_drift="rebuild" if dear else "stop")
+    assert not again.reused
+    assert "made again" in again.notes[0]
     assert len(list((tmp_path / "quarantine").iterdir())) == 1
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lifecycle.data.jsonl import Row, load_rows
-from lifecycle.evaluation import harness
+from lifecycle.evaluation import harness_grading
 from lifecycle.evaluation.harness_task import task_files
 from lifecycle.evaluation.items import Item
 from lifecycle.evaluation.kinds.suite import Ask, Generate, Likelihood, Measure, Prompt, Reply, Suite, add, collected
@@ -98,10 +98,10 @@ class HarnessSuite(Suite):
         if reason:
             return [self.ungraded(row, shown, reason)]
         assert self.sealed is not None
-        values = harness.grades(self._how(), row, [_response(reply) for reply in said])
-        grades = {name: value for name, value in values.items() if name != harness.BYTES}
+        values = harness_grading.grades(self._how(), row, [_response(reply) for reply in said])
+        grades = {name: value for name, value in values.items() if name != harness_grading.BYTES}
         first = next(iter(grades))
-        return [self.item(row, shown, score=first, grades=grades, bytes=_whole(values.get(harness.BYTES)))]
+        return [self.item(row, shown, score=first, grades=grades, bytes=_whole(values.get(harness_grading.BYTES)))]
 
     @classmethod
     def measures(cls, items: Sequence[Item]) -> dict[str, Measure]:
@@ -120,9 +120,9 @@ class HarnessSuite(Suite):
             stop=tuple(request["stop"]),
         )
 
-    def _how(self) -> harness.How:
+    def _how(self) -> harness_grading.How:
         sealed = self.sealed.model_dump_json() if self.sealed else ""
-        return harness.How(version=self.harness_version, sealed=sealed)
+        return harness_grading.How(version=self.harness_version, sealed=sealed)
 
     def _collect(self) -> tuple[list[Row], Sealed]:
         digests = tuple(sha256_file(file) for file in (self.path, *self.files) if file is not None)
@@ -155,7 +155,7 @@ def installed_version() -> str:
 def _joined(said: Sequence[Reply]) -> Reply:
     """Several continuations as one reply: the text is the most probable one's."""
     best = max(said, key=lambda reply: -math.inf if reply.log_probability is None else reply.log_probability)
-    digest = harness.digest_of([reply.prompt_digest for reply in said])
+    digest = harness_grading.digest_of([reply.prompt_digest for reply in said])
     return Reply("likelihood", digest, text=best.text, log_probability=best.log_probability, tokens=best.tokens)
 
 

@@ -4,6 +4,7 @@ A kind is one file with one subclass of `Suite`, listed in `kinds/__init__.py`. 
 asking (`lifecycle.evaluation.engine`), so that collecting suites and reading reports stay light.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,6 +172,7 @@ class Suite(BaseModel):
 
     def item(self, row: Row, reply: Reply, *, score: str, grades: Mapping[str, float | None], **more: Any) -> Item:
         """The record of one reply; `score` names the grade that counts first."""
+        grades = {name: grade if grade is None or math.isfinite(grade) else None for name, grade in grades.items()}
         value = grades[score]
         unmeasured = None if value is not None else reply.unmeasured or "not_gradable"
         known: dict[str, Any] = {
@@ -184,7 +186,7 @@ class Suite(BaseModel):
             "prompt_digest": reply.prompt_digest,
             "answer": reply.text,
             "score": value,
-            "grades": dict(grades),
+            "grades": grades,
             "log_probability": reply.log_probability,
             "tokens": reply.tokens,
             "unmeasured": unmeasured,

@@ -4,14 +4,8 @@ import json
 
 import pytest
 
-from lifecycle.chat.protocol import (
-    SPECIAL_TOKENS,
-    TOKENIZER_FILES,
-    copy_tokenizer,
-    load_tokenizer,
-    protocol_of,
-    save_tokenizer,
-)
+from lifecycle.chat.folder import copy_tokenizer, save_tokenizer
+from lifecycle.chat.protocol import SPECIAL_TOKENS, TOKENIZER_FILES, load_tokenizer, protocol_of
 from lifecycle.errors import ContractError, InputError
 
 

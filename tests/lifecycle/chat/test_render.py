@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
-from lifecycle.chat.protocol import SPECIAL_TOKENS, save_tokenizer
+from lifecycle.chat.folder import save_tokenizer
+from lifecycle.chat.protocol import SPECIAL_TOKENS
 from lifecycle.chat.render import render
 from lifecycle.errors import ContractError
 

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from lifecycle.data import jsonl
-from lifecycle.data.jsonl import Lines, fault_of_text, read_lines, read_rows, write_rows
+from lifecycle.data.jsonl import WHOLE, Lines, fault_of_text, line_spans, read_lines, read_rows, write_rows
 from lifecycle.errors import InputError
 
 GOOD = b'{"id": "a", "text": "fine"}\n'
@@ -58,7 +58,7 @@ def test_too_many_bad_rows_are_refused_naming_file_and_line(tmp_path):
 
 
 def test_a_missing_file_and_a_file_without_rows_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"expected a .jsonl or .jsonl.gz file at .*nowhere.jsonl, found none"):
+    with pytest.raises(InputError, match=r"expected a .jsonl file \(or .gz, .zst\) at .*nowhere.jsonl, found none"):
         read_rows(tmp_path / "nowhere.jsonl", fault_of_row, max_bad_row_share=0)
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(InputError, match=r"empty.jsonl:1: expected at least one usable row"):
@@ -71,6 +71,17 @@ def test_a_torn_gzip_file_is_refused_naming_the_line_it_tears_at(tmp_path):
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"rows.jsonl.gz:\d+: expected readable lines, found: .*Restore the file"):
         list(read_lines(file))
+
+
+def test_a_file_is_cut_at_line_ends_into_spans_that_know_their_first_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "SCAN_BYTES", 3)
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b"{}\n" * 2 + b"\n" + b'{"a":1}\n' + b"{}")
+    assert line_spans(file, 5) == [(0, 6, 1), (6, 15, 3), (15, 17, 5)]
+    assert line_spans(file, 17) == [WHOLE]
+    cut = [line for span in line_spans(file, 5) for line in read_lines(file, span)]
+    assert cut == list(read_lines(file))
+    assert [line.number for line in cut] == [1, 2, 3, 4, 5]
 
 
 def test_lines_are_found_by_number_across_what_is_scanned_at_once(tmp_path, monkeypatch):

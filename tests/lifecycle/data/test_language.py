@@ -1,10 +1,11 @@
 """Languages by a model on disk; without one, an error that says where to get it."""
 
 import importlib.util
+import os
 
 import pytest
 
-from lifecycle.data.language import LanguageModel, LanguageRule, model_path
+from lifecycle.data.language import LanguageModel, LanguageRule, loaded_model, model_path
 from lifecycle.errors import ConfigError
 
 ENGLISH = "The captain counted his men and found that two were missing.\nRain had fallen since noon."
@@ -30,3 +31,12 @@ def test_a_missing_model_is_refused_before_anything_is_read(monkeypatch, tmp_pat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"llm-lifecycle\[language\]"):
         model_path(LanguageRule())
+
+
+def test_a_model_that_is_another_file_now_is_read_again(tmp_path):
+    rule = LanguageRule(model=tmp_path / "model.ftz")
+    rule.model.write_bytes(model_path(LanguageRule()).read_bytes())
+    first = loaded_model(rule)
+    assert loaded_model(rule) is first
+    os.utime(rule.model, ns=(0, 0))
+    assert loaded_model(rule) is not first

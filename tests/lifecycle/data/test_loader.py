@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lifecycle.data.loader import Loader
-from lifecycle.data.packing import ShardReader
+from lifecycle.data.shard_reader import ShardReader
 from lifecycle.errors import DamagedArtifact
 
 ROWS, BATCH = 23, 12

@@ -1,42 +1,23 @@
 """Near-duplicate search against exact Jaccard of all pairs and against datasketch; its memory; its independence."""
 
-import random
+import shutil
 import tracemalloc
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 
 import datasketch
 import numpy as np
 import pytest
+from near_copies import shard_of_twins, texts_with_twins
 
 from lifecycle.data import near_duplicates as module
 from lifecycle.data.minhash import NearDuplicates
 from lifecycle.data.near_duplicates import bands_that_suffice, declared_bytes, match_band, merge_bands, near_duplicates
 from lifecycle.data.runs import find_runs, write_run
+from lifecycle.engines import Processes, Threads
 from lifecycle.errors import InputError
+from lifecycle.spread import spreading_over
 
-VOCABULARY = [f"word{number}" for number in range(3_000)]
 RULE = NearDuplicates()
-
-
-def texts_with_twins(count: int, seed: int = 7, most_changes: int = 8) -> list[str]:
-    """Random texts of 80 words, each followed by a copy in which 0 to `most_changes` words differ."""
-    draw = random.Random(seed)
-    texts = []
-    for number in range(count):
-        words = draw.choices(VOCABULARY, k=80)
-        texts.append(" ".join(words))
-        for position in draw.sample(range(80), number % (most_changes + 1)):
-            words[position] = draw.choice(VOCABULARY)
-        texts.append(" ".join(words))
-    return texts
-
-
-def part_of(count: int, parts: int, number: int) -> list[str]:
-    """A shard as other processes can read it."""
-    texts = texts_with_twins(count)
-    return texts[number * len(texts) // parts : (number + 1) * len(texts) // parts]
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
@@ -85,21 +66,20 @@ def test_the_same_clusters_whatever_the_shards_the_memory_and_the_loops(tmp_path
     texts = texts_with_twins(300)
     whole = search(texts, tmp_path)
     for parts, settings in ((1, {"compiled": True}), (5, {"bytes_per_task": 2**16}), (3, {"compiled": True})):
-        shards = [partial(part_of, 300, parts, number) for number in range(parts)]
+        shards = [partial(shard_of_twins, 300, parts, number) for number in range(parts)]
         again = near_duplicates(shards, RULE, scratch=tmp_path, **{"compiled": False, **settings})
         assert np.array_equal(again.cluster, whole.cluster)
         assert again[1:] == whole[1:]
 
 
-def test_the_same_clusters_with_one_two_and_four_workers(tmp_path):
-    shards = [partial(part_of, 150, 6, number) for number in range(6)]
+@pytest.mark.parametrize("engine", [Threads(2), Threads(4), Processes(2), Processes(4)])
+def test_the_same_clusters_with_one_two_and_four_workers(tmp_path, engine):
+    shards = [partial(shard_of_twins, 150, 6, number) for number in range(6)]
     alone = near_duplicates(shards, RULE, scratch=tmp_path, compiled=False)
-    pools = [ThreadPoolExecutor(2), ThreadPoolExecutor(4), ProcessPoolExecutor(2, get_context("fork"))]
-    for pool in pools:
-        with pool:
-            together = near_duplicates(shards, RULE, scratch=tmp_path, compiled=False, each=pool.map)
-        assert np.array_equal(together.cluster, alone.cluster)
-        assert together[1:] == alone[1:]
+    with spreading_over(engine):
+        together = near_duplicates(shards, RULE, scratch=tmp_path, compiled=False)
+    assert np.array_equal(together.cluster, alone.cluster)
+    assert together[1:] == alone[1:]
     assert alone.verified_pairs > 0
 
 
@@ -112,6 +92,7 @@ def test_a_bucket_too_big_for_a_task_gives_the_same_pairs(tmp_path, monkeypatch)
         for number in range(3):
             job = number, partial(texts.__getitem__, slice(20 * number, 20 * number + 20))
             module.index_shard(job, rule=RULE, scratch=tmp_path, bytes_per_task=2**20, compiled=False)
+        shutil.rmtree(tmp_path / "pairs", ignore_errors=True)
         match_band(0, starts=starts, scratch=tmp_path, bytes_per_task=bytes_per_task)
         runs = find_runs(tmp_path / "pairs")
         pairs.append({(int(a), int(b)) for run in runs for a, b in zip(run.keys(), run.values(), strict=True)})

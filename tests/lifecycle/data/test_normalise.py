@@ -1,9 +1,11 @@
 """The same text is written in one way, and every change is counted."""
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.data.normalise import Normalisation, normalise
+from lifecycle.data.normalise import INVISIBLE, OTHER_NEWLINES, Normalisation, normalise
 
 RULE = Normalisation()
 NONE = Normalisation(canonical=False, newlines=False, drop_invisible=False, strip_line_ends=False, max_blank_lines=None)
@@ -27,3 +29,21 @@ def test_what_scripts_are_spelt_with_stays():
 def test_twice_is_once(text):
     once = normalise(text, RULE).text
     assert normalise(once, RULE) == (once, {})
+
+
+@given(st.text(alphabet="ae \t\n\r\x0b\x1f\x85\u00a0\u2003", max_size=40))
+def test_blanks_at_line_ends_are_those_a_pattern_finds(text):
+    rule = NONE.model_copy(update={"strip_line_ends": True})
+    left, times = re.subn(r"[^\S\n]+(?=\n|\Z)", "", text)
+    assert normalise(text, rule) == (left, {"line_ends": times} if times else {})
+
+
+@given(
+    st.text(alphabet="aé£中\t\n\r\x00\x0c\x1b\x7f\x80\x85\x9f\u00ad\u200b\u200d\u2028\u2029\u2060\ufeff", max_size=12)
+)
+def test_newlines_and_invisible_characters_are_those_the_patterns_find(text):
+    rule = NONE.model_copy(update={"newlines": True, "drop_invisible": True})
+    left, newlines = OTHER_NEWLINES.subn("\n", text)
+    left, invisible = INVISIBLE.subn("", left)
+    counts = {"newlines": newlines, "invisible": invisible}
+    assert normalise(text, rule) == (left, {kind: count for kind, count in counts.items() if count})

@@ -1,9 +1,12 @@
 """Rows on disk: what they hold, in which order training reads them, and the refusal of what changed after packing."""
 
+from math import log
+
 import numpy as np
 import pytest
 
-from lifecycle.data.packing import INDEX, Index, ShardReader
+from lifecycle.data.packing import INDEX, SOURCES, Index, write_sources
+from lifecycle.data.shard_reader import ShardReader
 from lifecycle.errors import DamagedArtifact
 
 VALIDATION = [[7, 7, 7, 7]]
@@ -64,6 +67,27 @@ def test_pieces_put_together_are_the_documents(made_shards, tmp_path, best_fit):
     lost = set(writer.packing.tail.documents.tolist())
     assert all(together[name] == document for name, document in enumerate(documents) if name not in lost)
     assert not (lost and best_fit)
+
+
+def test_the_entropy_of_token_frequencies_leaves_padding_out(made_shards, tmp_path):
+    made_shards(tmp_path, [[0, 1, 2, 3, 0, 1]], VALIDATION, best_fit=True)
+    reader = ShardReader(tmp_path)
+    assert reader.rows(range(2)).tolist() == [[0, 1, 2, 3], [0, 1, 63, 63]]
+    assert reader.unigram_nats() == pytest.approx(2 / 3 * log(3) + 1 / 3 * log(6))
+
+
+def test_sources_of_held_out_text_that_changed_or_are_gone_are_refused(made_shards, tmp_path):
+    made_shards(tmp_path, [[0, 1, 2, 3]], VALIDATION)
+    digest = write_sources(tmp_path, np.array([0]))
+    settings = {"validation_sources": {"sea": 4.0}, "validation_sources_sha256": digest}
+    index = ShardReader(tmp_path).index.model_copy(update=settings)
+    (tmp_path / INDEX).write_text(index.model_dump_json())
+    assert ShardReader(tmp_path).sources_of_validation().tolist() == [[0, 0, 0, 0]]
+    assert ShardReader(tmp_path).bits_per_byte({"sea": log(2)}) == {"sea": pytest.approx(0.25)}
+    for damage in (lambda file: file.write_bytes(b"\1\0"), lambda file: file.unlink()):
+        damage(tmp_path / SOURCES)
+        with pytest.raises(DamagedArtifact, match=r"validation.sources: expected sha256 .* rerun the shards stage"):
+            ShardReader(tmp_path).sources_of_validation()
 
 
 def test_each_epoch_is_a_permutation_of_its_own_and_any_step_can_be_asked_for(made_shards, tmp_path):

@@ -24,6 +24,12 @@ def test_ranges_cover_every_row_once_in_order_and_within_bounds(tmp_path, max_ro
     assert sorted(seen) == sorted(everything)
 
 
+def test_a_worker_that_is_late_does_not_put_a_folder_back_that_was_sealed_without_it(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_run(tmp_path / "scratch" / "band-000" / "000000.run", np.arange(1), np.arange(1))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_is_written_again_replaces_the_first(tmp_path):
     for values in ([1, 2, 3], [4]):
         write_run(tmp_path / "000000.run", np.arange(len(values)), np.array(values))

@@ -1,9 +1,12 @@
 """What has the form of personal data goes, and what only looks like it stays."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifecycle.data import scrub as scrubbing
 from lifecycle.data.scrub import Scrubbing, is_iban, scrub
 
 RULE = Scrubbing()
@@ -49,3 +52,27 @@ def test_private_addresses_go_when_asked_and_other_kinds_stay_when_not():
 def test_twice_is_once(text):
     once = scrub(text, RULE).text
     assert scrub(once, RULE) == (once, {})
+
+
+def test_what_is_asked_before_a_pattern_hides_nothing_from_it(monkeypatch):
+    parts = [
+        "DE89 3704 0044 0532 0130 00",
+        "8.8.8.8",
+        "93.184.216.34",
+        "2001:4860::8888",
+        "1:2:3:4:5:6:7:8",
+        "12:30:45",
+        "::1",
+        "+44 20 7946 0958",
+    ]
+    parts += ["(212) 555-0147", "212.555.0147", "x@y.org", "AKIAIOSFODNN7EXAMPLE", "ghp_" + "a1" * 20, "hf_" + "b" * 30]
+    parts += ["sk-" + "c" * 24, "xoxb-1234567890", "AIza" + "d" * 35, "glpat-" + "e" * 20, "sk_live_" + "f" * 20]
+    parts += ["eyJ" + "g" * 10 + ".eyJ" + "h" * 10 + "." + "i" * 10, "-----BEGIN PRIVATE KEY-----x", *"a1 .@:+-(\n_é١"]
+    parts += ["-----END PRIVATE KEY-----", "ASIA", "github_pat_" + "j" * 50]
+    draw = random.Random(0)
+    texts = ["".join(draw.choices(parts, k=draw.randrange(12))) for _ in range(5_000)]
+    found = [scrub(text, RULE) for text in texts]
+    always = [(kind, lambda text, shape: True, *rest) for kind, _, *rest in scrubbing._STEPS]
+    monkeypatch.setattr(scrubbing, "_STEPS", always)
+    assert found == [scrub(text, RULE) for text in texts]
+    assert len({kind for _, counts in found for kind in counts}) == 5

@@ -21,8 +21,8 @@ def test_tokens_never_used_never_reached_and_parts_of_characters_are_told_apart(
     report = fit(tokenizer, {"one": ["abab x"] * 5, "two": ["abc"]})
     assert (report.learned_tokens, report.vocab_size) == (4, 260)
     assert report.examples == {
-        "unused": ["cd", "abc", "aÃ"],
-        "rare": [],
+        "unused_in_sample": ["cd", "abc", "aÃ"],
+        "rare_in_sample": [],
         "unreachable": ["abc"],
         "partial_utf8": ["aÃ"],
     }
@@ -33,5 +33,5 @@ def test_tokens_never_used_never_reached_and_parts_of_characters_are_told_apart(
 
 def test_a_token_seen_a_few_times_is_rare_and_a_reference_is_measured_on_the_same_text():
     report = fit(bpe("ab", merges=[("a", "b")]), {"s": ["abab"]}, reference=bpe(merges=[]))
-    assert (report.rare, report.unused) == (1, 0)
+    assert (report.rare_in_sample, report.unused_in_sample) == (1, 0)
     assert (report.sources["s"].bytes_per_token, report.sources["s"].reference_bytes_per_token) == (2.0, 1.0)

@@ -4,6 +4,7 @@ import pytest
 
 from lifecycle.evaluation.attribution import Rung, accounted, effects
 from lifecycle.evaluation.evidence import Share
+from lifecycle.evaluation.quantities import Rate
 
 ITEMS = 200
 
@@ -26,6 +27,24 @@ def test_the_stage_that_makes_the_difference_is_named_with_its_interval_and_the_
     assert found[0].value + found[1].value == pytest.approx(found[2].value)
     assert accounted(found, "exact").startswith("exact: sft moves it by +0.5000 [+0.")
     assert "preference" not in accounted(found, "exact")
+
+
+def test_the_values_add_up_and_lie_in_their_intervals_where_items_of_the_bad_run_are_missing():
+    """The bad run's 60 hardest items are missing: of the pairs that are left alone, it would be +0.61 and not +0.43."""
+    hard = Share({f"item-{n}": None if n >= 140 else False for n in range(ITEMS)})
+    found = effects(
+        [Rung("bad", "bad", {"exact": hard}), rung("sft", 76), rung("preference", 86)], ["exact"], confidence=0.95
+    )
+    assert [round(effect.value, 2) for effect in found] == [0.38, 0.05, 0.43]
+    assert all(effect.low <= effect.value <= effect.high for effect in found)
+
+
+def test_lower_is_better_for_bits():
+    def bits(name: str, more: float) -> Rung:
+        return Rung(name, name, {"bits": Rate({f"d{n}": (200.0 + n % 7 + more + n % 3, 100) for n in range(40)})})
+
+    found = effects([bits("bad", 30), bits("sft", 0)], ["bits"], confidence=0.95)
+    assert accounted(found, "bits").endswith("], for the better") is found[0].is_shown
 
 
 def test_one_stage_alone_is_all_there_is():

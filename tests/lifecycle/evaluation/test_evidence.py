@@ -100,6 +100,24 @@ def test_clusters_widen_every_kind_of_interval():
         assert (alone.independent, together.independent) == (100, 10)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        means(0.5, 0.6, float("nan")),
+        means(0.5, 0.6, float("inf"), bounds=(-float("inf"), float("inf"))),
+        means(0.5, 0.6, 1000.0),
+        rates(200, 210, float("nan")),
+        rates(200, 210, -5000.0),
+        Rate({"d0": (200.0, 100), "d1": (210.0, 0)}),
+    ],
+)
+def test_a_value_that_cannot_be_is_a_fault_alone_and_in_a_difference(broken):
+    assert "which" in broken.fault
+    sound = means(0.5, 0.6, 0.7) if isinstance(broken, Mean) else Rate(dict.fromkeys(broken.sums, (200.0, 100)))
+    for pair in ((broken, sound), (sound, broken)):
+        assert "which" in difference(*pair, same_model=False).fault
+
+
 def test_one_passage_gives_no_interval():
     found = Share(shares(True, False, True).right, dict.fromkeys(("i0", "i1", "i2"), "p"))
     assert found.fault == "all 3 items share one passage, and one passage gives no interval"

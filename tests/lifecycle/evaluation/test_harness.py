@@ -102,8 +102,8 @@ def test_every_kind_of_task_scores_as_the_harness_scores_it(folder, base, tmp_pa
 
     from lifecycle.evaluation.encode import Encoder
     from lifecycle.evaluation.engine import Engine, Settings
+    from lifecycle.evaluation.faster import faster
     from lifecycle.evaluation.journal import Alone, Journal
-    from lifecycle.evaluation.llama import faster
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     model = AutoModelForCausalLM.from_pretrained(base.path).eval()

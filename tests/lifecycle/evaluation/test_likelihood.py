@@ -6,12 +6,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from lifecycle.evaluation.faster import faster
 from lifecycle.evaluation.likelihood import Question, log_probabilities
 
 
 @pytest.fixture
 def model(base):
     return AutoModelForCausalLM.from_pretrained(base.path).eval()
+
+
+@pytest.fixture(params=[lambda model: model, faster], ids=["transformers", "ours"])
+def network(model, request):
+    return request.param(model)
 
 
 def ids(count, seed):
@@ -28,11 +34,11 @@ def expected(model, prompt, continuation):
 
 
 @pytest.mark.parametrize("choices", [1, 4])
-def test_every_continuation_has_the_probability_of_the_whole_text(model, choices):
+def test_every_continuation_has_the_probability_of_the_whole_text(model, network, choices):
     questions = [
         Question(ids(3 + 2 * n, n), [ids(1 + (n + k) % 5, 100 * n + k) for k in range(choices)]) for n in range(7)
     ]
-    found = log_probabilities(model, questions, pad_id=1)
+    found = log_probabilities(network, questions, pad_id=1)
     for question, results in zip(questions, found, strict=True):
         assert len(results) == choices
         for continuation, result in zip(question.continuations, results, strict=True):
@@ -50,8 +56,8 @@ def test_single_tokens_need_no_second_pass(model, monkeypatch):
     assert sum(math.exp(one.log_probability) for one in found[0]) <= 1.0
 
 
-def test_what_is_no_number_stays_none(model):
+def test_what_is_no_number_stays_none(model, network):
     with torch.no_grad():
         model.model.embed_tokens.weight[299] = float("nan")
-    (found,) = log_probabilities(model, [Question([10, 11], [[12], [13]])], pad_id=1)
+    (found,) = log_probabilities(network, [Question([10, 11], [[12], [13]])], pad_id=1)
     assert all(math.isnan(one.log_probability) for one in found)

@@ -1,81 +1,159 @@
-"""Our Llama gives transformers' numbers: padded or not, with a shared beginning, behind a cache."""
+"""Our Llama says what transformers' says: alone, beside others, behind guesses, in every shape it claims to know."""
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from lifecycle.evaluation.llama import Llama, Past, faster, target_scores
+from lifecycle.evaluation import llama as module
+from lifecycle.evaluation.llama import Llama
 
-
-@pytest.fixture
-def model(base):
-    return AutoModelForCausalLM.from_pretrained(base.path).eval()
-
-
-def padded(rows):
-    width = max(map(len, rows))
-    ids = torch.tensor([[1] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
-
-
-def rows(shared, lengths=(9, 3, 14, 1)):
-    return [list(range(6, 6 + shared)) + [(7 * n + k) % 300 for k in range(length)] for n, length in enumerate(lengths)]
-
-
-@pytest.mark.parametrize("shared", [0, 5, 12, 30])
-@pytest.mark.parametrize("keep", [1, 3, 0])
-def test_logits_are_those_of_transformers_whatever_the_rows_share(model, shared, keep):
-    given = padded(rows(shared))
-    with torch.inference_mode():
-        expected, found = (net(**given, logits_to_keep=keep).logits for net in (model, Llama(model)))
-    real = given["attention_mask"][:, -keep:].bool()  # what padding says is nobody's business
-    torch.testing.assert_close(found[real], expected[real], rtol=1e-4, atol=1e-5)
+SHAPES = {
+    "one layer": {"num_hidden_layers": 1},
+    "grouped heads": {"num_attention_heads": 4, "num_key_value_heads": 2},
+    "one key head": {"num_key_value_heads": 1},
+    "wide heads": {"head_dim": 32},
+    "own head": {"tie_word_embeddings": False},
+    "odd vocabulary": {"vocab_size": 301},
+    "llama3 rope": {
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500_000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        }
+    },
+}
 
 
-def test_tokens_behind_a_cache_are_those_of_one_pass(model):
-    fast, past = Llama(model), Past()
-    given = padded(rows(12))
-    fast(**given, past_key_values=past, use_cache=True, logits_to_keep=1)
-    past.batch_select_indices(torch.tensor([2, 0]))
-    last = given["attention_mask"].sum(1)[[2, 0]]
-    for step in range(34):  # past the room the cache began with
-        mask = torch.cat([given["attention_mask"][[2, 0]], torch.ones(2, step + 1, dtype=torch.long)], dim=1)
-        token = torch.tensor([[20 + step], [40 + step]])
-        found = fast(token, mask, (last + step)[:, None], past_key_values=past, use_cache=True).logits[:, -1]
-    for row, begin, whole in ((0, 20, rows(12)[2]), (1, 40, rows(12)[0])):
-        with torch.inference_mode():
-            expected = model(torch.tensor([whole + [begin + step for step in range(34)]])).logits[0, -1]
-        torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-5)
+def network(**shape):
+    """Random weights, large enough that what is said depends on all that was read."""
+    torch.manual_seed(0)
+    settings = {
+        "vocab_size": 320,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.3,
+    }
+    return LlamaForCausalLM(LlamaConfig(**(settings | shape))).eval()
 
 
-def test_scores_are_those_of_the_logits_and_what_is_not_wanted_is_zero(model):
-    ids = torch.arange(6, 6 + 3 * 20).view(3, 20)
-    wanted = ids[:, -7:] + 1
-    wanted[1, 5:] = -100
-    with torch.inference_mode():
-        logits = model(ids).logits[:, -7:]
-        wanted[2, 3] = logits[2, 3].argmax()
-        (nats, first), (same, also) = (target_scores(net, wanted, input_ids=ids) for net in (Llama(model), model))
-    expected = -logits.log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
-    torch.testing.assert_close(nats[wanted >= 0], expected[wanted >= 0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(nats, same, rtol=1e-4, atol=1e-5)
-    assert (nats[1, 5:] == 0).all()
-    assert first[2, 3]
-    assert torch.equal(first, also)
+def rows(shared, lengths=(9, 3, 14, 1, 9)):
+    """Rows that begin alike, the last of them twice."""
+    found = [
+        list(range(6, 6 + shared)) + [(7 * n + k) % 300 for k in range(length)] for n, length in enumerate(lengths)
+    ]
+    return [*found, found[-1]]
 
 
-def test_grouped_heads_give_the_same(model):
-    config = model.config.__class__(**{**model.config.to_dict(), "num_key_value_heads": 1})
-    grouped = type(model)(config).eval()
-    assert isinstance(faster(grouped), Llama)
+@torch.inference_mode()
+def expected(model, ids):
+    """What transformers says behind every token of one row, read alone."""
+    return model(torch.tensor([ids])).logits[0].float()
 
 
-def test_another_network_is_left_as_it_is(model):
-    model.config.hidden_act = "gelu"
-    assert faster(model) is model
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shared", [0, 12])
+def test_every_shape_says_what_transformers_says(shape, shared):
+    model = network(**SHAPES[shape])
+    fast = Llama(model)
+    some = rows(shared)
+    logits, past = fast.read(some)
+    for row, found in zip(some, logits, strict=True):
+        torch.testing.assert_close(found, expected(model, row)[-1], rtol=1e-4, atol=1e-4)
+    then = fast.step(past, [[20 + n] for n in range(len(some))])
+    for n, (row, found) in enumerate(zip(some, then, strict=True)):
+        torch.testing.assert_close(found, expected(model, [*row, 20 + n])[-1], rtol=1e-4, atol=1e-4)
 
 
-def test_a_network_whose_numbers_differ_is_left_as_it_is(model, monkeypatch):
-    monkeypatch.setattr(Llama, "_norm", lambda self, x, weight: x * weight)
-    assert faster(model) is model
+@pytest.mark.parametrize("portion", [1, 20, 1000])
+@pytest.mark.parametrize("shared", [0, 5, 12, 40])
+def test_scores_are_those_of_each_row_alone_however_it_is_cut(monkeypatch, portion, shared):
+    monkeypatch.setattr(module, "PORTION", portion)
+    model = network()
+    some = rows(shared)
+    wanted = [[*row[1:], 17][-(n + 1) :] for n, row in enumerate(some)]
+    wanted[2][0] = wanted[4][-1] = -100
+    for row, ids, (nats, first) in zip(some, wanted, Llama(model).scores(some, wanted), strict=True):
+        logits = expected(model, row)[-len(ids) :]
+        known = np.array(ids) >= 0
+        target = torch.tensor(ids).clamp(min=0)
+        truth = -logits.log_softmax(-1).gather(-1, target[:, None])[:, 0]
+        np.testing.assert_allclose(nats[known], truth.numpy()[known], rtol=1e-4, atol=1e-4)
+        assert (first[known] == (logits.argmax(-1) == target).numpy()[known]).all()
+        assert not nats[~known].any()
+        assert not first[~known].any()
+
+
+def test_guesses_are_checked_in_the_pass_that_reads_the_prompt():
+    model, some = network(), rows(10)
+    guesses = [[30 + k for k in range(n)] for n in range(len(some))]
+    logits, past = Llama(model).read(some, guesses)
+    truth = torch.cat(
+        [expected(model, [*row, *guess])[len(row) - 1 :] for row, guess in zip(some, guesses, strict=True)]
+    )
+    torch.testing.assert_close(logits, truth, rtol=1e-4, atol=1e-4)
+    assert past.length_B.tolist() == [len(row) for row in some]
+
+
+def test_rows_go_on_behind_the_guesses_that_were_right_and_forget_the_others():
+    model, some = network(), rows(10)
+    fast = Llama(model)
+    said = [list(row) for row in some]
+    guesses = [[30 + k for k in range(n % 4)] for n in range(len(some))]
+    _, past = fast.read(some, guesses)
+    kept = list(range(len(some)))
+    for step in range(40):  # past the room the storage begins with
+        right = [min(step % 3, len(guess)) for guess in guesses]
+        past.advance(right)
+        for row, guess, count in zip(kept, guesses, right, strict=True):
+            said[row] += guess[:count]
+        if step in (0, 3, 7):  # rows end: from the middle, the beginning, the end
+            open_rows = [n for n in range(len(kept)) if n != (2, 0, len(kept) - 1)[(0, 3, 7).index(step)]]
+            kept = [kept[n] for n in past.keep(open_rows)]
+        guesses = [[(50 + step + k) % 300 for k in range((row + step) % 4)] for row in kept]
+        for row in kept:
+            said[row].append((9 * step + row) % 300)
+        logits = fast.step(past, [[said[row][-1], *guess] for row, guess in zip(kept, guesses, strict=True)])
+    at = 0
+    for row, guess in zip(kept, guesses, strict=True):
+        truth = expected(model, [*said[row], *guess])[-len(guess) - 1 :]
+        torch.testing.assert_close(logits[at : at + len(guess) + 1], truth, rtol=1e-3, atol=1e-3)
+        at += len(guess) + 1
+
+
+def test_a_row_that_is_asked_several_times_goes_on_several_ways():
+    model, some = network(), rows(10)[:2]
+    fast = Llama(model)
+    _, past = fast.read(some)
+    past.select(torch.tensor([1, 0, 1]))
+    logits = fast.step(past, [[5], [6], [7]])
+    for row, token, found in zip((1, 0, 1), (5, 6, 7), logits, strict=True):
+        torch.testing.assert_close(found, expected(model, [*some[row], token])[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_no_number_in_one_row_stays_in_that_row():
+    model = network(tie_word_embeddings=False)
+    fast = Llama(model)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[299] = float("nan")
+    some = [[5, 6, 299], [5, 6, 7], [8]]
+    logits, past = fast.read(some)
+    then = fast.step(past, [[9], [9, 10], [9]])
+    assert logits.isnan().any(-1).tolist() == [True, False, False]
+    assert then.isnan().any(-1).tolist() == [True, False, False, False]
+
+
+def test_weights_in_bf16_say_what_transformers_says_up_to_their_rounding():
+    model = network(initializer_range=0.1).to(torch.bfloat16)
+    some = rows(12)
+    logits, _ = Llama(model).read(some)
+    for row, found in zip(some, logits, strict=True):
+        torch.testing.assert_close(found, expected(model, row)[-1], rtol=0.05, atol=0.05)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from lifecycle.evaluation.faster import faster
 from lifecycle.evaluation.next_token import batches_of, log_probabilities, windows
 
 
@@ -39,7 +40,12 @@ def model(base):
     return AutoModelForCausalLM.from_pretrained(base.path).eval()
 
 
-def test_bits_are_those_of_a_plain_forward_pass(model):
+@pytest.fixture(params=[lambda model: model, faster], ids=["transformers", "ours"])
+def network(model, request):
+    return request.param(model)
+
+
+def test_bits_are_those_of_a_plain_forward_pass(model, network):
     draw = torch.Generator().manual_seed(0)
     documents = [[0, *torch.randint(6, 200, (n,), generator=draw).tolist()] for n in (3, 40, 100, 1, 64)]
     expected = []
@@ -52,19 +58,19 @@ def test_bits_are_those_of_a_plain_forward_pass(model):
                 total -= logp.gather(-1, piece[:, 1:, None]).sum().item() / torch.log(torch.tensor(2.0)).item()
             expected.append(total)
     for batch in (1, 3, 64):
-        assert bits_of(model, documents, context_tokens=0, batch=batch) == pytest.approx(expected, rel=1e-5)
+        assert bits_of(network, documents, context_tokens=0, batch=batch) == pytest.approx(expected, rel=1e-5)
 
 
-def test_more_context_predicts_the_same_tokens(model):
+def test_more_context_predicts_the_same_tokens(network):
     ids = [0, *range(6, 206)]
-    plain, shown_more = (bits_of(model, [ids], context_tokens=context, batch=4)[0] for context in (0, 32))
+    plain, shown_more = (bits_of(network, [ids], context_tokens=context, batch=4)[0] for context in (0, 32))
     assert plain != shown_more  # tokens 65 to 96 see more of what came before
     assert plain == pytest.approx(shown_more, rel=0.1)
 
 
-def test_a_weight_that_is_no_number_is_seen(model):
+def test_a_weight_that_is_no_number_is_seen(model, network):
     with torch.no_grad():
         model.model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
-    assert bits_of(model, [[0, 6, 7]], context_tokens=0, batch=4) != bits_of(
-        model, [[0, 6, 7]], context_tokens=0, batch=4
+    assert bits_of(network, [[0, 6, 7]], context_tokens=0, batch=4) != bits_of(
+        network, [[0, 6, 7]], context_tokens=0, batch=4
     )

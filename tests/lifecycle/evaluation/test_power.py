@@ -90,3 +90,26 @@ def test_what_holds_first_holds_and_what_breaks_first_stops_everything():
     assert promoted.tolist() == [True, False, False, True]
     assert blocked.tolist() == [False, True, False, False]
     assert stops.tolist() == [[2, 2, 3, 3]]
+
+
+def test_a_score_with_bounds_is_planned_for_losses_that_few_items_carry():
+    """Items that hardly differ: 4 would do by their spread, but a loss of 5 points may lie on one item in 20."""
+    still = Pilot(Guard(metric="m", margin=0.05), spread=0.02, bounds=(-1.0, 1.0))
+    (items,) = needed([still], 0.05, looks=1)
+    assert 60 < items < 130
+    wide = Pilot(Guard(metric="m", margin=0.05), spread=0.3, bounds=(-1.0, 1.0))
+    assert needed([wide], 0.05, looks=1)[0] == pytest.approx((2 * 1.645 * 0.3 / 0.05) ** 2, rel=0.25)
+    rates = simulate([replace(still, rule=still.rule.model_copy(update={"items": items}))], 0.05, 1, histories=200)
+    assert rates["as good as asked"].promoted > 0.95
+    assert rates["at the bar of guard m"].promoted == 0
+
+
+def test_documents_are_planned_for_the_one_look_they_have():
+    bits = Pilot(Guard(metric="bits_per_byte", margin=0.1), spread=0.5)
+    assert needed([bits], 0.05, looks=10) == needed([bits], 0.05, looks=1)
+    planned = [replace(bits, rule=bits.rule.model_copy(update={"items": 400})), replace(GUARDS[0])]
+    planned[1] = replace(planned[1], rule=planned[1].rule.model_copy(update={"items": 1600}))
+    rates = simulate(planned, 0.05, 10, histories=400)
+    assert rates["as good as asked"].promoted > 0.9
+    assert rates["at the bar of guard bits_per_byte"].promoted < 0.1
+    assert rates["beyond the bar of guard bits_per_byte"].items < 0.35, "blocked at the first look"

@@ -138,9 +138,10 @@ def test_alone_every_item_counts_and_in_step_only_every_passage():
     values = np.tile([1.0, 1.0, 0.0, 0.0], 25)
     assert effective_share(values, numbered([""] * 100), tail=0.05) == 1.0
     in_step = effective_share(values, numbered([str(n // 2) for n in range(100)]), tail=0.05)
-    assert in_step == pytest.approx(0.5, abs=0.02)  # 50 passages of 2, and 49 degrees of freedom instead of 99
+    # 50 passages of 2: t(0.05) of 99 degrees of freedom, and t(0.05 x 50 / 100) of 49.
+    assert in_step == pytest.approx(0.5 * (1.660 / 2.010) ** 2, abs=0.02)
     unchanged = effective_share(np.zeros(100), numbered([str(n // 5) for n in range(100)]), tail=0.05)
-    assert unchanged == pytest.approx(1 / 5, abs=0.02)
+    assert unchanged == pytest.approx(1 / 5 * (1.660 / 2.37) ** 2, abs=0.02)
 
 
 def test_skew_moves_the_end_it_threatens_and_symmetry_moves_neither():

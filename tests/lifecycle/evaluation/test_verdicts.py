@@ -4,7 +4,7 @@ import pytest
 
 from lifecycle.errors import ConfigError
 from lifecycle.evaluation.evidence import Share
-from lifecycle.evaluation.quantities import Rate
+from lifecycle.evaluation.quantities import Mean, Rate
 from lifecycle.evaluation.rules import Ceiling, Floor, Guard, Target
 from lifecycle.evaluation.verdicts import check_rules, verdict
 
@@ -84,13 +84,44 @@ def test_one_missing_document_leaves_a_ceiling_unmeasured():
 
 
 def test_a_ceiling_is_for_what_should_be_low():
-    documents = Rate({f"d{n}": (200.0 + n, 100) for n in range(20)})
+    documents = Rate({f"d{n}": (200.0 + n % 20, 100) for n in range(60)})
     assert only(Ceiling(metric="m", at_most=2.5), documents).verdict == "PASS"
     assert only(Ceiling(metric="m", at_most=2.0), documents).verdict == "FAIL"
     with pytest.raises(ConfigError, match="found a floor on 'm'"):
         only(Floor(metric="m", at_least=2.0), documents)
     with pytest.raises(ConfigError, match="found a ceiling on 'm'"):
         only(Ceiling(metric="m", at_most=0.5), share(5, 9))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Floor(metric="m", at_least=80),
+        Floor(metric="m", at_least=-0.5),
+        Floor(metric="m", at_least=0.8, slack=0.5),
+        Guard(metric="m", margin=4),
+        Target(metric="m", by=2),
+    ],
+)
+def test_a_bar_that_every_model_passes_or_none_is_a_slip(rule):
+    with pytest.raises(ConfigError, match=rf"expected a {rule.kind} on 'm' between -?[01] and 1, where"):
+        only(rule, share(90, 100), share(90, 100))
+
+
+def test_so_few_documents_that_their_spread_cannot_show_decide_nothing():
+    few = Rate({f"d{n}": (200.0 + n % 20, 100) for n in range(49)})
+    for rule in (Ceiling(metric="m", at_most=2.5), Ceiling(metric="m", at_most=2.0)):
+        check = only(rule, few)
+        assert check.verdict == "INCONCLUSIVE"
+        assert "of a score without bounds 49 documents that are independent show nothing, 50 may" in check.reason
+
+
+def test_a_loss_that_few_items_carry_is_not_passed_over_because_none_of_few_shows_it():
+    """58 items that did not change: with 0.05 stated, 5 points may be lost on an item nobody saw (0.95^58 = 0.051)."""
+    for items, seen in ((58, "INCONCLUSIVE"), (60, "PASS")):
+        live = Mean({f"i{n}": 0.5 + n / 1000 for n in range(items)}, bounds=(0.0, 1.0))
+        now = Mean({item: value + 1e-6 * (n % 2) for n, (item, value) in enumerate(live.values.items())}, bounds=(0, 1))
+        assert only(Guard(metric="m", margin=0.05), now, live).verdict == seen
 
 
 def test_a_guard_waits_until_something_is_live():
@@ -134,7 +165,7 @@ def test_too_few_items_show_neither():
 
 
 def test_a_guard_on_bits_fails_when_they_grow():
-    live = Rate({f"d{n}": (200.0 + n % 7, 100) for n in range(40)})
+    live = Rate({f"d{n}": (200.0 + n % 7, 100) for n in range(60)})
     grown = Rate({name: (bits + 30 + n % 3, size) for n, (name, (bits, size)) in enumerate(live.documents.items())})
     assert only(Guard(metric="m", margin=0.1), grown, live).verdict == "FAIL"
     assert only(Guard(metric="m", margin=0.1), live, grown).verdict == "PASS"  # better by more than the margin

@@ -65,5 +65,5 @@ def test_training_on_the_suite_itself_is_refused(item, suites, dev, tmp_path, ou
 
 
 def test_a_missing_file_is_refused(suites, dev, tmp_path, out_dir):
-    with pytest.raises(InputError, match=r"expected a .jsonl or .jsonl.gz file at .*nowhere"):
+    with pytest.raises(InputError, match=r"expected a .jsonl file .* at .*nowhere"):
         curate_demonstrations(DemonstrationsConfig(train=tmp_path / "nowhere.jsonl", dev=dev), suites, out_dir=out_dir)

@@ -1,17 +1,23 @@
 """What the stage refuses before anything heavy starts, what makes two reports comparable, and one evaluation whole."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
+from pyarrow.parquet import read_table
 
-from lifecycle.artifacts import Checkpoint, EvalReport
+from lifecycle.artifacts import Checkpoint, EvalReport, GateDecision
 from lifecycle.data.jsonl import load_rows, write_rows
 from lifecycle.errors import ContractError
 from lifecycle.evaluation.items import read_items, write_items
+from lifecycle.evaluation.kinds.multiple_choice import MultipleChoiceSuite
 from lifecycle.evaluation.metrics import measured, scores
 from lifecycle.sealing import StageConfig
 from lifecycle.stages import evaluate as stage
 from lifecycle.stages.evaluate import EvaluateConfig, Evaluated, chosen, chosen_documents, evaluate
+from lifecycle.stages.gate import Floor, GateConfig, decide_gate
+from lifecycle.stages.suites import SuitesConfig, collect_suites
+from lifecycle.store import Store
 
 CONFIG = EvaluateConfig(max_new_tokens=6)
 
@@ -168,3 +174,53 @@ def test_a_real_evaluation_is_the_same_twice(base, held_out, tmp_path):
     assert set(one.scores) > {"bits_per_byte.sea", "bits_per_byte.land"}
     assert not (one.path / "scratch").exists()
     assert (one.path / "log" / "progress.json").exists()
+
+
+@pytest.mark.slow  # two workers import torch and transformers, the flow imports Prefect: 15 to 20 s
+def test_a_second_look_evaluates_only_what_the_first_left_out_and_decides(base, held_out, tmp_path, monkeypatch):
+    """The loop of the flow on a real store, a real model and the real gate. Of two choices it finds the shorter one
+    more probable, which is the right one of 13 items in 20."""
+    from flows import evaluate_release as flow
+
+    words = ["libs", "section of the package record"]
+    rows = [
+        {
+            "id": f"q{n}",
+            "messages": [{"role": "user", "content": f"p{n}?"}],
+            "choices": words,
+            "answer": int(n % 20 > 12),
+        }
+        for n in range(80)
+    ]
+    write_rows(tmp_path / "quiz.jsonl", rows)
+    store = Store(tmp_path / "store")
+    quiz = MultipleChoiceSuite(name="quiz", path=tmp_path / "quiz.jsonl")
+    suites = store.make(collect_suites, SuitesConfig(suites=(quiz,))).artifact
+    corpus = held_out[1]
+    (corpus.path / "manifest.json").unlink()
+    corpus = corpus.model_copy(update={"suites_digest": suites.digest}).seal(Again(name="corpus"))
+    gate = GateConfig(rules=(Floor(metric="quiz.accuracy", at_least=0.47, items=80),), looks=2)
+    recipe = SimpleNamespace(evaluate=CONFIG, gate=gate)
+
+    def make(run, config, *inputs, earlier=None, label=None):
+        work = decide_gate if isinstance(config, GateConfig) else evaluate
+        given = [artifact for artifact in (*inputs, earlier) if artifact is not None]
+        made.append(run.store.make(work, config, *given).artifact)
+        return made[-1]
+
+    made: list[EvalReport | GateDecision] = []
+    monkeypatch.setattr(flow, "evaluate", make)
+    monkeypatch.setattr(flow, "decide_gate", make)
+    flow.looked_at(SimpleNamespace(recipe=recipe, store=store), suites, corpus, base)
+
+    first, undecided, second, decided = made
+    assert [decision.verdict for decision in (undecided, decided)] == ["INCONCLUSIVE", "PROMOTE"]
+    assert [check.evaluated for check in (*undecided.checks, *decided.checks)] == [40, 80]
+    assert "neither shown nor refuted; evaluate 40 more items" in undecided.checks[0].reason
+    # Not evaluated again, counted twice over: records that were copied, and items the second worker took time for.
+    assert (first.copied_items, second.copied_items) == (0, 46)
+    asked = [set(read_table(made.path / "log" / "items_seconds.parquet")["id"].to_pylist()) for made in (first, second)]
+    assert [len(ids) for ids in asked] == [46, 40]
+    assert not asked[0] & asked[1]
+    records = [{item.key: item for item in read_items(report.path)} for report in (first, second)]
+    assert records[0].items() <= records[1].items()

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from lifecycle.artifacts import GateDecision
+from lifecycle.artifacts import Contamination, EvalReport, GateDecision
 from lifecycle.errors import ContractError, DamagedArtifact
 from lifecycle.evaluation.items import write_items
 from lifecycle.evaluation.rules import Ceiling, Floor, Guard
@@ -27,14 +27,14 @@ RULES = GateConfig(
 
 @pytest.fixture
 def items(answer, document):
-    """300 items with a share of right answers, and 30 documents."""
+    """300 items with a share of right answers, and 60 documents."""
 
     def make(correct=0.9, exact=0.7, bits=200.0, wrong_from=0):
         found = []
         for number in range(300):
             found.append(answer(number, correct=(number + wrong_from) % 300 < 300 * correct))
             found.append(answer(number, mode="sampled", correct=True, terse=number < 300 * exact))
-        spread = [bits + number % 5 + bits * (number % 3) / 100 for number in range(30)]
+        spread = [bits + number % 5 + bits * (number % 3) / 100 for number in range(60)]
         return found + [document(n, value) for n, value in enumerate(spread)]
 
     return make
@@ -88,7 +88,7 @@ def test_a_twenty_row_suite_promotes_nothing(make_report, answer, out_dir):
     assert "more items would show it to hold" in decision.checks[0].reason
 
 
-def test_twelve_missing_documents_of_thirty_promote_nothing(make_report, items, out_dir):
+def test_twelve_missing_documents_of_sixty_promote_nothing(make_report, items, out_dir):
     holes = [
         item.model_copy(update={"log_probability": None, "score": None, "unmeasured": "logits_not_finite"})
         if item.kind == "next_token" and int(item.id[1:]) < 12
@@ -97,7 +97,7 @@ def test_twelve_missing_documents_of_thirty_promote_nothing(make_report, items, 
     ]
     decision = decide_gate(RULES, make_report(holes), out_dir=out_dir)
     assert decision.verdict == "INCONCLUSIVE"
-    assert "12 of 30 documents could not be measured" in decision.checks[2].reason
+    assert "12 of 60 documents could not be measured" in decision.checks[2].reason
 
 
 def test_a_missing_item_of_the_live_report_is_noticed(make_report, items, out_dir):
@@ -170,7 +170,9 @@ PLANNED = GateConfig(rules=(Floor(metric=CORRECT, at_least=0.8, items=400),), lo
 
 def test_a_gate_with_several_looks_asks_for_more_and_remembers_what_it_saw(make_report, answer, tmp_path):
     answers = [answer(n, correct=n % 20 < 17) for n in range(400)]
-    reports = [make_report(answers[:count], name=f"{count}") for count in (100, 200, 400)]
+    reports: list[EvalReport] = []
+    for count in (100, 200, 400):
+        reports.append(make_report(answers[:count], name=f"{count}", earlier=reports[-1:]))
     decision, seen = None, []
     for number, report in enumerate(reports):
         folder = tmp_path / f"look-{number}"
@@ -231,3 +233,69 @@ def test_a_sealed_decision_reads_back(make_report, items, out_dir):
     made = decide_gate(RULES, make_report(items()), out_dir=out_dir)
     assert GateDecision.load(out_dir) == made
     assert orjson.loads((out_dir / "manifest.json").read_bytes())["facts"]["verdict"] == "PROMOTE"
+
+
+def test_a_look_at_items_drawn_again_is_not_the_next_look(make_report, answer, tmp_path):
+    """Its early PASS would come from one draw and its last from another: a second try at the first look's level."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    answers = [answer(n, correct=n % 20 < 17) for n in range(200)]
+    before = decide_gate(PLANNED, make_report(answers[:100]), out_dir=first)
+    with pytest.raises(ContractError, match="expected a report that goes on from"):
+        decide_gate(PLANNED, make_report(answers, name="drawn again"), before, out_dir=second)
+
+
+def test_documents_are_all_there_at_the_first_look_and_decide_once(make_report, items, answer, tmp_path):
+    planned = Floor(metric=CORRECT, at_least=0.8, items=400)
+    config = GateConfig(rules=(planned, Ceiling(metric="bits_per_byte", at_most=3.0)), looks=4)
+    documents = [item for item in items() if item.kind == "next_token"]
+    report = make_report([answer(n, correct=n % 20 < 17) for n in range(100)] + documents)
+    decision = decide_gate(config, report, out_dir=tmp_path)
+    assert [(check.verdict, check.next_look) for check in decision.checks] == [("INCONCLUSIVE", 200), ("PASS", None)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            Floor(metric="m.a.slice", at_least=0.1, items=9),
+            "expected rules on whole suites where looks is 2, found m.a",
+        ),
+        (Ceiling(metric="bits_per_byte.sea", at_most=3.0, items=9), "all validation documents are scored at the first"),
+    ],
+)
+def test_a_look_whose_number_of_items_nobody_planned_is_refused(rule, message):
+    with pytest.raises(ValidationError, match=message):
+        GateConfig(rules=(Floor(metric="m.a", at_least=0.1, items=9), rule), looks=2)
+
+
+def test_a_suite_that_was_trained_on_promotes_nothing(make_report, answer, tmp_path):
+    config = GateConfig(rules=(Floor(metric=CORRECT, at_least=0.8),))
+    answers = [answer(n) for n in range(200)]
+    for leaked, verdict_of in ((2, "PROMOTE"), (3, "INCONCLUSIVE"), (200, "INCONCLUSIVE")):
+        (tmp_path / f"{leaked}").mkdir()
+        found = Contamination(items=200, checked=200, contaminated=leaked, ngram_words=8)
+        report = make_report(answers, name=f"leaked-{leaked}", contamination={"contract": found})
+        decision = decide_gate(config, report, out_dir=tmp_path / f"{leaked}")
+        assert decision.verdict == verdict_of
+    assert "200 of 200 items of 'contract' occur in the training text" in decision.checks[0].reason
+
+
+def test_two_live_reports_are_refused(make_report, items, out_dir):
+    candidate, one, other = (make_report(items(), checkpoint=name * 64) for name in "abc")
+    with pytest.raises(ContractError, match="expected one live report"):
+        decide_gate(RULES, candidate, one, other, out_dir=out_dir)
+
+
+def test_a_metric_made_of_two_kinds_of_records_is_refused(make_report, answer, out_dir):
+    """The second would hide the first: thirty wrong answers behind thirty right ones of another kind."""
+    wrong = [answer(n, correct=False) for n in range(30)]
+    right = [answer(n).model_copy(update={"kind": "instructions", "grades": {"stopped": 1.0}}) for n in range(30)]
+    with pytest.raises(DamagedArtifact, match=r"expected one 'contract\.greedy_stopped' in a report, found two"):
+        make_report(wrong + right)
+
+
+def test_an_item_that_occurs_twice_is_refused(make_report, answer):
+    with pytest.raises(DamagedArtifact, match="found 'item-0' twice"):
+        make_report([answer(0), answer(1), answer(0)])

@@ -6,6 +6,7 @@ import pytest
 
 from lifecycle.artifacts import Tokenizer, TokenShards
 from lifecycle.errors import ConfigError, ContractError
+from lifecycle.model.zero import ZeroConfig
 from lifecycle.sealing import StageConfig, fingerprint
 from lifecycle.stages.pretrain import PretrainConfig, Steps, Tokens, pretrain
 
@@ -55,3 +56,16 @@ def test_a_warm_up_longer_than_the_run_is_refused(tmp_path, out_dir):
 def test_shards_with_nothing_held_out_are_refused(tmp_path, out_dir):
     with pytest.raises(ContractError, match="validation row"):
         pretrain(PretrainConfig(), *inputs(tmp_path, validation_rows=0), out_dir=out_dir)
+
+
+def test_a_run_that_cannot_fit_is_refused_with_what_would_before_anything_starts(tmp_path, out_dir):
+    config = PretrainConfig(batch_rows=4096, ranks=1, device_memory="1.3GiB", zero=ZeroConfig(bucket_elements=10_000))
+    with pytest.raises(ConfigError, match=r"(?s)at most 0\.30 GiB.*This would fit: pretrain\.zero\.stage"):
+        pretrain(config, *inputs(tmp_path), out_dir=out_dir)
+    assert list(out_dir.iterdir()) == []
+
+
+def test_the_memory_of_the_device_is_how_it_ran_and_stays_out_of_identity():
+    plain = PretrainConfig()
+    bounded = PretrainConfig(device_memory="80GiB", activation_checkpointing=True)
+    assert fingerprint(plain, ()) == fingerprint(bounded, ())

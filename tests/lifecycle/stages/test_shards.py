@@ -10,7 +10,7 @@ from lifecycle.data import encoding
 from lifecycle.data.bpe import as_text
 from lifecycle.data.documents import Source
 from lifecycle.data.jsonl import load_rows
-from lifecycle.data.packing import ShardReader
+from lifecycle.data.shard_reader import MappedShard, ShardReader
 from lifecycle.errors import ContractError, InputError
 from lifecycle.stages.corpus import CorpusConfig, build_corpus
 from lifecycle.stages.shards import ShardsConfig, pack_shards
@@ -100,6 +100,20 @@ def test_a_row_names_the_lines_of_the_corpus_it_is_made_of(corpus, tokenizer, ou
     for row, start, tokens, offset, document in reader.pieces([3, 17]).tolist():
         expected = [tokenizer.bos_id, *bpe.encode(texts[document]).ids][offset : offset + tokens]
         assert reader.rows([3, 17])[row, start : start + tokens].tolist() == expected
+
+
+def test_every_held_out_token_names_its_source_and_each_source_its_bytes_a_token(corpus, tokenizer, out_dir):
+    pack_shards(ShardsConfig(max_seq_len=32), corpus, tokenizer, out_dir=out_dir)
+    reader, bpe = ShardReader(out_dir), as_text(load_tokenizer(tokenizer.path))
+    rows = list(load_rows(corpus.validation_file))
+    names, sources_BT = reader.validation_sources, reader.sources_of_validation()
+    assert set(names) == {row["source"] for row in rows}
+    first = MappedShard(out_dir, reader.index.validation, reader.index).pieces_of(0)[0]
+    assert names[sources_BT[0, 0]] == rows[int(first["document"])]["source"]
+    for name in names:
+        texts = [row["text"] for row in rows if row["source"] == name]
+        tokens = sum(1 + len(bpe.encode(text).ids) for text in texts)
+        assert reader.index.validation_sources[name] == sum(len(text.encode()) for text in texts) / tokens
 
 
 def test_the_fast_path_makes_the_same_artifact_and_is_on_record(corpus, tokenizer, tmp_path, monkeypatch):

@@ -78,6 +78,14 @@ def test_an_adopted_tokenizer_keeps_its_ids_and_gets_the_chat_tokens_behind_them
     assert ours.encode(text).ids == theirs.encode(text, add_special_tokens=False).ids
 
 
+def test_a_reference_that_cannot_be_read_is_refused_before_anything_is_learned(corpus, tmp_path, out_dir):
+    (tmp_path / "tokenizer.json").write_text("{")
+    for path in (tmp_path / "tokenizer.json", tmp_path / "none.json", tmp_path):
+        with pytest.raises(InputError, match=r"expected a readable tokenizer.json to compare with, found .* Set token"):
+            train_tokenizer(TokenizerConfig(vocab_size=400, reference=path), corpus, out_dir=out_dir)
+    assert not any(out_dir.iterdir())
+
+
 def test_a_reference_is_compared_with_and_the_fit_is_counted_by_source(corpus, tmp_path, out_dir):
     foreign(tmp_path / "theirs")
     config = TokenizerConfig(vocab_size=400, reference=tmp_path / "theirs/tokenizer.json")

@@ -22,6 +22,9 @@ class TenRows:
     def validation(self):
         return self.rows(np.arange(5))
 
+    def sources_of_validation(self):
+        return self.validation() % 2
+
     def __len__(self):
         return 10
 
@@ -43,7 +46,8 @@ def test_validation_weighs_every_row_once_in_equally_many_batches(ranks, micro):
     assert len({len(part) for part in parts}) == 1
     weights = np.zeros(5)
     for part in parts:
-        for rows, weight in part:
+        for rows, weight, sources in part:
+            assert (sources == rows % 2).all()
             np.add.at(weights, rows[:, 0].numpy(), weight.numpy())
     assert weights.tolist() == [1] * 5
 

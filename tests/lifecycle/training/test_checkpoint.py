@@ -38,19 +38,32 @@ def saved(folder: Path, *steps: int, keep: int = 3, **made_by: object) -> Checkp
     checkpoints, engine = Checkpoints(folder, keep=keep, made_by=made_by), Engine()
     for step in steps:
         engine.state = step * 10
-        checkpoints.save(engine, step)
+        checkpoints.save(engine, step, {"at": step})
     return checkpoints
 
 
 def test_the_newest_is_restored_and_no_more_than_keep_are_held(tmp_path):
     checkpoints, engine = saved(tmp_path, 1, 2, 3, keep=2), Engine()
-    assert checkpoints.load_newest(engine) == 3
+    assert checkpoints.load_newest(engine) == (3, {"at": 3})
     assert engine.state == 30
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
+def test_going_back_removes_what_is_younger(tmp_path):
+    checkpoints, engine = saved(tmp_path, 10, 20, 30), Engine()
+    assert checkpoints.roll_back(engine, at_most=29) == (20, {"at": 20})
+    assert engine.state == 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000020"]
+
+
+def test_going_back_further_than_the_oldest_leaves_all_of_them(tmp_path):
+    checkpoints = saved(tmp_path, 10, 20)
+    assert checkpoints.roll_back(Engine(), at_most=9) == (0, {})
+    assert checkpoints.load_newest(Engine()) == (20, {"at": 20})
+
+
 def test_no_checkpoint_was_ever_made_means_start_at_zero(tmp_path):
-    assert Checkpoints(tmp_path / "none", keep=1, made_by={}).load_newest(Engine()) == 0
+    assert Checkpoints(tmp_path / "none", keep=1, made_by={}).load_newest(Engine()) == (0, {})
 
 
 def test_every_random_generator_goes_on_where_it_was(tmp_path):
@@ -81,7 +94,7 @@ def test_a_damaged_newest_is_named_quarantined_and_the_one_before_used(tmp_path,
     checkpoints, engine = saved(tmp_path, 1, 2), Engine()
     DAMAGE[damage](tmp_path / "step-00000002")
     with caplog.at_level(logging.WARNING):
-        assert checkpoints.load_newest(engine) == 1
+        assert checkpoints.load_newest(engine) == (1, {"at": 1})
     assert engine.state == 10
     assert "step-00000002 failed verification" in caplog.text
     assert (tmp_path / "quarantine" / "step-00000002").is_dir()
@@ -99,7 +112,7 @@ def test_all_damaged_is_an_error_now_and_the_next_time_never_a_fresh_start(tmp_p
 def test_a_save_that_was_killed_leaves_nothing_that_is_read(tmp_path):
     checkpoints = saved(tmp_path, 1)
     (tmp_path / "saving-00000002" / "deepspeed").mkdir(parents=True)
-    assert checkpoints.load_newest(Engine()) == 1
+    assert checkpoints.load_newest(Engine()) == (1, {"at": 1})
     assert not (tmp_path / "saving-00000002").exists()
 
 
@@ -116,5 +129,5 @@ def test_a_full_disk_is_reported_with_bytes_and_leaves_the_previous_whole(tmp_pa
 
     checkpoints = saved(tmp_path, 1)
     with pytest.raises(StoreError, match=r"No space left on device.* free"):
-        checkpoints.save(DiskFull(), 2)
-    assert checkpoints.load_newest(Engine()) == 1
+        checkpoints.save(DiskFull(), 2, {})
+    assert checkpoints.load_newest(Engine()) == (1, {"at": 1})

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lifecycle.training.losses import Padding, next_token_loss, row_losses
+from lifecycle.training.losses import Padding, next_token_loss, token_losses
 
 
 def test_uniform_logits_cost_log_of_the_vocabulary():
@@ -28,7 +28,7 @@ def test_bf16_logits_are_summed_in_fp32():
 def test_the_mean_over_rows_is_the_loss_of_the_batch():
     torch.manual_seed(0)
     logits_BTV, labels_BT = torch.randn(3, 5, 7), torch.randint(0, 7, (3, 5))
-    assert row_losses(logits_BTV, labels_BT).mean().item() == pytest.approx(
+    assert token_losses(logits_BTV, labels_BT).mean().item() == pytest.approx(
         next_token_loss(logits_BTV, labels_BT).item(), rel=1e-6
     )
 

@@ -12,7 +12,8 @@ from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from lifecycle.chat.protocol import copy_tokenizer, load_tokenizer, protocol_of
+from lifecycle.chat.folder import copy_tokenizer
+from lifecycle.chat.protocol import load_tokenizer, protocol_of
 from lifecycle.data.jsonl import write_rows
 from lifecycle.evaluation.items import ITEMS, read_items
 from lifecycle.evaluation.kinds import sealed_suite

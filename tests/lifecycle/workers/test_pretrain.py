@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from lifecycle import stages
-from lifecycle.data.packing import ShardReader
+from lifecycle.data.shard_reader import ShardReader
 from lifecycle.errors import Preempted, TrainingDiverged
 from lifecycle.launch import run_worker
 from lifecycle.model.architecture import ModelConfig

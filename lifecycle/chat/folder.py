@@ -1,0 +1,70 @@
+"""Tokenizer folders: written once by the tokenizer stage, then carried by every checkpoint byte for byte."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from lifecycle.chat import golden
+from lifecycle.chat.protocol import (
+    BOS,
+    END,
+    PAD,
+    ROLE_TOKENS,
+    SPECIAL_TOKENS,
+    TEMPLATE,
+    TOKENIZER_FILES,
+    Protocol,
+    protocol_of,
+)
+from lifecycle.errors import ContractError
+
+
+def save_tokenizer(bpe: tokenizers.Tokenizer, folder: Path, *, max_seq_len: int | None = None) -> Protocol:
+    """Write `bpe` with our template as a Hugging Face tokenizer folder; the same input gives the same bytes."""
+    found = [bpe.token_to_id(token) for token in SPECIAL_TOKENS]
+    if found != list(range(len(SPECIAL_TOKENS))):
+        raise ContractError(
+            f"expected the special tokens {SPECIAL_TOKENS} at ids 0 to {len(SPECIAL_TOKENS) - 1}, found {found}. "
+            "Train the tokenizer with special_tokens=list(SPECIAL_TOKENS)."
+        )
+    return _save(bpe, folder, max_seq_len)
+
+
+def save_adopted(bpe: tokenizers.Tokenizer, folder: Path) -> Protocol:
+    """Write a tokenizer trained elsewhere with our template: its ids stay, the special tokens it lacks follow them."""
+    spec = json.loads(bpe.to_str())
+    spec["post_processor"] = None  # some add a token at the start, where ours is written by template and packing
+    return _save(tokenizers.Tokenizer.from_str(json.dumps(spec)), folder, None)
+
+
+def _save(bpe: tokenizers.Tokenizer, folder: Path, max_seq_len: int | None) -> Protocol:
+    bpe = tokenizers.Tokenizer.from_str(bpe.to_str())
+    bpe.no_truncation()  # a limit left in the file would cut conversations where nobody counts them
+    bpe.no_padding()
+    bpe.add_special_tokens(list(SPECIAL_TOKENS))
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": BOS,
+        "eos_token": END,
+        "pad_token": PAD,
+        "extra_special_tokens": list(ROLE_TOKENS.values()),
+        "clean_up_tokenization_spaces": False,
+    }
+    if max_seq_len is not None:
+        config["model_max_length"] = max_seq_len
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.json").write_text(bpe.to_str(pretty=True), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
+    golden.seal(bpe, folder)
+    return protocol_of(folder)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer files byte for byte: what speaks to the model after a stage is what spoke to it before."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(source / name, target / name)

@@ -1,0 +1,149 @@
+"""`plan`: what a policy, a training or a budget will cost, before anything is started."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from lifecycle.commands import existing_store, of_a_store
+from lifecycle.errors import ConfigError, InputError
+from lifecycle.model.activations import FP32
+from lifecycle.model.compute import PEAK_FLOPS, flops_of_hours
+from lifecycle.model.fitting import Speeds, options, size_of
+from lifecycle.model.machine import Memory, memory_of_a_rank
+from lifecycle.model.memory import generation
+from lifecycle.report import compute, memory
+from lifecycle.report.compute import Machine
+from lifecycle.runs import find_run
+
+
+def add(commands: Any) -> None:
+    """Add it to a parser."""
+    plan = commands.add_parser("plan", help="what a gate, a training or a budget will cost, before anything is started")
+    plan.add_argument(
+        "what",
+        choices=["gate", "memory", "compute"],
+        help="the items every rule needs and the policy's error rates; what a rank of pretraining holds and which ways "
+        "fit; how a budget is best spent, or with --recipe what it costs",
+    )
+    plan.add_argument("run", nargs="?", default="last", help="of gate: whose reports are the pilot; default: last")
+    plan.add_argument("--recipe", help="a recipe's name, or a file of yours: my_recipes.py:name; default: tiny")
+    plan.add_argument("--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE")
+    plan.add_argument("--histories", type=int, default=4000, help="of gate: simulated of each kind of model")
+    plan.add_argument("--world-size", type=int, metavar="RANKS", help="default: the recipe's ranks")
+    plan.add_argument(
+        "--gpu-memory", metavar="SIZE", help="of memory: what a rank has, like 80GiB; default: asked here"
+    )
+    plan.add_argument("--vocab-size", type=int, help="where the recipe adopts a tokenizer")
+    plan.add_argument("--flops", type=float, help="of compute: a budget, like 1e21")
+    plan.add_argument("--gpu-hours", type=float, help="of compute: a budget, instead of --flops")
+    plan.add_argument("--gpu", choices=sorted(PEAK_FLOPS), default="h100", help="its dense bf16 peak; default: h100")
+    plan.add_argument("--mfu", type=float, default=0.45, help="share of that peak that is reached; default: 0.45")
+    plan.add_argument("--price", type=float, help="of a GPU hour")
+    plan.add_argument("--batch-tokens", type=int, default=2**19, help="of a budget's steps; default: 524,288")
+    of_a_store(plan, json=True)
+    plan.set_defaults(run_command=lambda options: PLANS[options.what](options))
+
+
+def plan_gate(asked: argparse.Namespace) -> int:
+    """Print what the recipe's gate needs and how often it errs, by the item records of a run."""
+    from lifecycle import recipes
+    from lifecycle.evaluation.items import read_items
+    from lifecycle.evaluation.metrics import measured
+    from lifecycle.report import plan
+
+    gate = recipes.load(asked.recipe or "tiny", asked.settings).gate
+    run = find_run(existing_store(asked.store), asked.run)
+    reports = {record.stage: Path(record.path) for record in run.stages if record.kind == "EvalReport"}
+    if "evaluate" not in reports:
+        raise InputError(f"expected a run with an evaluation as the pilot, found none in {run.name}. Name another run.")
+    pilots = [measured(read_items(reports[name])) for name in ("evaluate", "evaluate_live") if name in reports]
+    data = plan.plan(
+        gate.rules,
+        pilots[0],
+        pilots[1] if len(pilots) == 2 else None,
+        alpha=1 - gate.confidence,
+        looks=gate.looks,
+        histories=asked.histories,
+    )
+    source = f"{run.name}, paired with what was live" if len(pilots) == 2 else f"{run.name} alone"
+    _print(asked, data, plan.screen(data, source))
+    return 0
+
+
+def plan_memory(asked: argparse.Namespace) -> int:
+    """Print what a rank of the recipe's pretraining holds, and which ways of running it fit."""
+    from lifecycle import recipes  # every stage: `show` must not wait for them
+    from lifecycle.stages.pretrain import memory_run
+
+    recipe = recipes.load(asked.recipe or "tiny", asked.settings)
+    config = recipe.pretrain
+    if asked.world_size:
+        config = config.model_copy(update={"ranks": asked.world_size})
+    has = Memory(size_of(asked.gpu_memory), "cuda") if asked.gpu_memory else memory_of_a_rank(config.ranks)
+    if config.device_memory and not asked.gpu_memory:  # of whatever this machine computes on, as the stage reads it
+        has = has._replace(bytes=size_of(config.device_memory))
+    vocab_size = _vocab_size(recipe.tokenizer, asked.vocab_size)
+    run = memory_run(config, max_seq_len=recipe.shards.max_seq_len, vocab_size=vocab_size, device=has.device)
+    speeds = Speeds(flops=PEAK_FLOPS[asked.gpu] * asked.mfu)
+    found = options(run, available=has.bytes, device=has.device, speeds=speeds)
+    number = 2 if recipe.evaluate.precision == "bf16" else FP32
+    generated = generation(run, items=recipe.evaluate.batch_items, number=number)
+    data = memory.plan(run, found, available=has.bytes, device=has.device, generated=generated)
+    _print(asked, data, memory.screen(data))
+    return 0
+
+
+def plan_compute(asked: argparse.Namespace) -> int:
+    """Print how a budget is best spent; of a recipe, what it costs and how far from that it is."""
+    if (asked.flops is not None) + (asked.gpu_hours is not None) + (asked.recipe is not None) != 1:
+        raise InputError(
+            "expected one budget or a recipe, found none or more. Give --flops 1e21, --gpu-hours 64 or --recipe NAME."
+        )
+    budget = asked.gpu_hours if asked.flops is None else asked.flops
+    if budget is not None and not 0 < budget < math.inf:
+        raise InputError(f"expected a budget above 0, found {budget}. Give --flops 1e21 or --gpu-hours 64.")
+    if not 0 < asked.mfu <= 1:
+        raise InputError(f"expected --mfu above 0 and at most 1, found {asked.mfu}. 0.4 is a good run.")
+    machine = Machine(asked.world_size or 8, PEAK_FLOPS[asked.gpu], asked.mfu, asked.price)
+    if asked.recipe is None:
+        hours = asked.gpu_hours
+        flops = asked.flops or flops_of_hours(hours, peak_flops=machine.peak_flops, mfu=machine.mfu)
+        data = compute.split(flops, machine, batch_tokens=asked.batch_tokens)
+        shown = compute.split_screen(data, machine)
+    else:
+        from lifecycle import recipes
+
+        recipe = recipes.load(asked.recipe, asked.settings)
+        machine = machine._replace(gpus=asked.world_size or recipe.pretrain.ranks)
+        vocab_size = _vocab_size(recipe.tokenizer, asked.vocab_size)
+        length = recipe.shards.max_seq_len
+        steps, rows = recipe.pretrain.steps(length), recipe.pretrain.batch_rows
+        shape = {"steps": steps, "batch_rows": rows, "vocab_size": vocab_size, "max_seq_len": length}
+        data = compute.of_recipe(recipe.pretrain.model, machine, **shape)
+        shown = compute.recipe_screen(data, recipe.name, machine)
+    _print(asked, data, shown)
+    return 0
+
+
+def _vocab_size(tokenizer: object, said: int | None) -> int:
+    if said is not None:
+        return said
+    from lifecycle.stages.tokenizer import TokenizerConfig
+
+    if isinstance(tokenizer, TokenizerConfig):
+        return tokenizer.vocab_size
+    raise ConfigError("expected to know the vocabulary, found a recipe that adopts a tokenizer. Give --vocab-size.")
+
+
+def _print(asked: argparse.Namespace, data: Any, screen: RenderableType) -> None:
+    if asked.json:
+        print(json.dumps(data, indent=1), flush=True)
+    else:
+        Console(highlight=False, soft_wrap=True).print(screen)
+
+
+PLANS = {"gate": plan_gate, "memory": plan_memory, "compute": plan_compute}
