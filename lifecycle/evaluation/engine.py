@@ -201,7 +201,7 @@ class Engine:
 
     def _probabilities(self, questions: Sequence[Question]) -> list[Any]:
         found = likelihood.log_probabilities(self.model, questions, pad_id=self.encoder.protocol.pad_id)
-        return [[asdict(one) for one in several] for several in found]
+        return [[vars(one) for one in several] for several in found]  # asdict would copy every token
 
     def _judge(self, asked: Sequence[Asked], found: dict[tuple[str, int], list[Reply]], done: Done) -> None:
         """Rewards of conversations; one that is too long for the judge is not cut, it has none."""
