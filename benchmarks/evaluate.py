@@ -85,9 +85,11 @@ def measure(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal texts; or log-probabilities that differ by rounding alone, and the same first choices."""
+    """Equal texts; or log-probabilities that differ by rounding alone, and the same first choices where both say."""
     if isinstance(one, str):
         return bool(one == other)
+    if isinstance(other, float):
+        return abs(one[0] - other) <= TOLERANCE
     return bool(abs(one[0] - other[0]) <= TOLERANCE and one[1] == other[1])
 
 
@@ -206,7 +208,7 @@ def run(folder: Path, items: int, threads: int) -> list[Row]:
     print(f"{folder.name}: {sides.parameters:,} parameters, {threads} cores, medians of {ROUNDS} rounds")
     print("| task | requests | ours s | HFLM s | ratio | bar | processor time | equal |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    return [*generation(sides), *multiple_choice(sides), texts(sides)]
+    return [*generation(sides), *multiple_choice(sides), *texts(sides)]
 
 
 def generation(sides: Sides) -> list[Row]:
@@ -241,8 +243,12 @@ def multiple_choice(sides: Sides) -> list[Row]:
     return found
 
 
-def texts(sides: Sides) -> Row:
-    """Passages of a book, every token scored: nothing is shared, nothing is left out."""
+def texts(sides: Sides) -> list[Row]:
+    """Passages of a book, every token scored: nothing is shared, nothing is left out.
+
+    As the harness asks whole texts (`loglikelihood_rolling`, its tasks of perplexity: batches in the order of the
+    items), and, without a bar, as if each were one long choice behind BOS (batches sorted by length).
+    """
     from lifecycle.data.jsonl import read_lines
     from lifecycle.evaluation.kinds.suite import Likelihood
 
@@ -251,7 +257,10 @@ def texts(sides: Sides) -> Row:
     passages = [text for text in passages if len(sides.encoder.text(text)) < sides.length][: sides.items]
     bos = sides.peers[0].tokenizer.bos_token
     asks: list[list[Any]] = [[Likelihood("", text)] for text in passages]
-    return sides.both("texts", "log-probability", asks, "loglikelihood", [(bos, text) for text in passages])
+    return [
+        sides.both("texts", "log-probability", asks, "loglikelihood_rolling", [(text,) for text in passages]),
+        sides.both("texts as one choice", "none", asks, "loglikelihood", [(bos, text) for text in passages]),
+    ]
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class WatchdogRules(BaseModel):
     outlier_nats: float = Field(0.5, gt=0, description="And at least so many nats: late losses hardly vary.")
     divergence_nats: float = Field(1.0, gt=0, description="Above the best mean loss, for `history_steps` steps.")
     plateau_share: float = Field(0.01, ge=0, lt=1, description="Below the unigram entropy by less than this.")
+    plateau_steps: int = Field(200, ge=1, description="Earlier there is no plateau: the shortest runs end on one.")
     plateau_warn_share: float = Field(0.15, gt=0, le=1, description="Of the run; the plateau is named from here on.")
     plateau_abort_share: float = Field(1 / 3, gt=0, le=1, description="Of the run; a plateau until here ends it.")
     slow_share: float = Field(0.5, gt=0, lt=1, description="Of the median tokens a second, for a minute.")
@@ -179,7 +180,8 @@ class Watchdog:
 
     def _plateau(self, step: int, recent: float) -> Finding | None:
         share = (step + 1) / self.steps
-        if step + 1 < self.settled + RECENT_STEPS:  # the mean still holds losses of the warm-up
+        # Before, the mean still holds losses of the warm-up.
+        if step + 1 < max(self.settled + RECENT_STEPS, self.rules.plateau_steps):
             return None
         if recent < (1 - self.rules.plateau_share) * self.unigram_nats or share < self.rules.plateau_warn_share:
             return None

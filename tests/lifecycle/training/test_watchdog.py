@@ -12,7 +12,13 @@ STEPS, VOCABULARY, UNIGRAM = 600, 1024, 5.5
 
 
 def watchdog(steps: int = STEPS, **rules: float) -> Watchdog:
-    return Watchdog(WatchdogRules(**rules), vocab_size=VOCABULARY, unigram_nats=UNIGRAM, steps=steps, warmup_steps=20)
+    return Watchdog(
+        WatchdogRules(**{"plateau_steps": 1, **rules}),
+        vocab_size=VOCABULARY,
+        unigram_nats=UNIGRAM,
+        steps=steps,
+        warmup_steps=20,
+    )
 
 
 def healthy(seed: int = 0, steps: int = STEPS) -> list[float]:
@@ -93,6 +99,10 @@ def test_a_plateau_at_token_frequencies_is_warned_of_once_and_ends_the_run_at_a_
     found = said(watchdog(), [UNIGRAM + 0.05] * STEPS)
     assert found[0] == (round(0.15 * STEPS) - 1, "unigram_plateau", "warn")
     assert found[1] == (round(STEPS / 3) - 1, "unigram_plateau", "abort")
+
+
+def test_a_run_too_short_to_leave_the_plateau_is_not_accused_of_it():
+    assert said(watchdog(steps=40, plateau_steps=200), [UNIGRAM - 0.04] * 40) == []
 
 
 def test_a_plateau_is_not_seen_in_losses_of_the_warm_up():

@@ -15,6 +15,7 @@ from lifecycle.data.shard_reader import ShardReader
 from lifecycle.errors import TrainingDiverged
 from lifecycle.model.architecture import ModelConfig
 from lifecycle.stages.pretrain import PretrainConfig, PretrainJob, Steps
+from lifecycle.training.watchdog import WatchdogRules
 from lifecycle.workers.job import Recorder
 from lifecycle.workers.pretrain import train
 
@@ -149,7 +150,10 @@ def test_a_spike_is_rolled_back_its_batches_are_skipped_and_a_killed_run_ends_wi
     ("settings", "rule"),
     [
         ({"learning_rate": 3.0}, "worse_than_uniform"),  # a thousand times too high
-        ({"learning_rate": 1e-9, "final_learning_rate_share": 1.0}, "unigram_plateau"),  # it never learns
+        (  # it never learns
+            {"learning_rate": 1e-9, "final_learning_rate_share": 1.0, "watchdog": WatchdogRules(plateau_steps=30)},
+            "unigram_plateau",
+        ),
     ],
 )
 def test_a_run_that_cannot_learn_ends_early_and_says_what_was_saved(shards, tmp_path, settings, rule):
