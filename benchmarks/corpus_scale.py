@@ -4,9 +4,6 @@ Every step is on. The input is that of benchmarks/scale.py, a process for each s
 compiled loops is part of the time, compiling them is not if this ran before.
 """
 
-import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -14,10 +11,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from benchmarks.data_rows.whole_chain import EVERYTHING, STEPS, Clock, held_out
 from benchmarks.scale import BYTES_PER_TASK, SIZES, peak_bytes, reset_peak, resident_bytes, write_shards
+from benchmarks.sizes import print_sizes
 from lifecycle.data.documents import Source
 from lifecycle.stages.corpus import CorpusConfig, build_corpus
 
@@ -62,20 +58,7 @@ def _config(path: Path) -> CorpusConfig:
 
 def main() -> None:
     """Print one line a size, and the same as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write one JSON object a size to this file")
-    parser.add_argument("--documents", type=int, help="measure this size in this process and print JSON")
-    arguments = parser.parse_args()
-    if arguments.documents:
-        print(orjson.dumps(measure(arguments.documents)).decode())
-        return
-    lines = []
-    for size in SIZES:
-        command = [sys.executable, "-m", "benchmarks.corpus_scale", "--documents", str(size)]
-        lines.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-        print(lines[-1], flush=True)
-    if arguments.json:
-        arguments.json.write_text("\n".join(lines) + "\n")
+    print_sizes(measure, "benchmarks.corpus_scale", SIZES, str(__doc__))
 
 
 if __name__ == "__main__":

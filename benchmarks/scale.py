@@ -4,11 +4,8 @@ The input is synthetic in its order, real in its words: each text is 14 runs of 
 five is another text with one or two runs replaced. Every size has a process of its own, so that its peak is its own.
 """
 
-import argparse
 import random
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import orjson
 
+from benchmarks.sizes import print_sizes
 from lifecycle.data.jsonl import load_rows, read_lines
 from lifecycle.data.minhash import NearDuplicates
 from lifecycle.data.near_duplicates import declared_bytes, near_duplicates
@@ -139,20 +137,7 @@ def reset_peak() -> None:
 
 def main() -> None:
     """Print one line a size, and the same as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write one JSON object a size to this file")
-    parser.add_argument("--documents", type=int, help="measure this size in this process and print JSON")
-    arguments = parser.parse_args()
-    if arguments.documents:
-        print(orjson.dumps(measure(arguments.documents)).decode())
-        return
-    lines = []
-    for size in SIZES:
-        command = [sys.executable, "-m", "benchmarks.scale", "--documents", str(size)]
-        lines.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-        print(lines[-1], flush=True)
-    if arguments.json:
-        arguments.json.write_text("\n".join(lines) + "\n")
+    print_sizes(measure, "benchmarks.scale", SIZES, str(__doc__))
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def main() -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
     except (BrokenPipeError, KeyboardInterrupt):
-        pass
+        return 0  # the reader has seen enough, or Ctrl-C at the prompt: both are ways to leave
     return 0
 
 
