@@ -6,6 +6,7 @@ python -m lifecycle report RUN              an evaluation as a page; `report cor
 python -m lifecycle audit | live [--at]     what was ever promoted, with its proof; what users had
 python -m lifecycle plan gate|memory|compute
 python -m lifecycle talk | handoff [RUN]    chat with a model; hold a server of it against its evaluation
+python -m lifecycle join --node-rank K      be a node: run this machine's ranks of multi-node jobs
 """
 
 import argparse
@@ -13,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lifecycle.commands import model, plan, proof, show
+from lifecycle.commands import join, model, plan, proof, show
 from lifecycle.errors import LifecycleError
 
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lifecycle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for group in (show, proof, plan, model):
+    for group in (show, proof, plan, model, join):
         group.add(commands)
     options = parser.parse_args(arguments)
     try:

@@ -1,29 +1,28 @@
-"""Start a worker, watch it, bring back its result. Stages use this; no heavy import happens on this side.
+"""Hand a job to a launcher, follow it, bring back its result. Stages use this; no heavy import happens on this side.
 
 A job folder holds job.json (what to do), worker.log, metrics.jsonl, progress.json and result.json or error.json.
 """
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lifecycle import errors, progress
 from lifecycle.errors import LifecycleError, Preempted, WorkerFailed
+from lifecycle.launchers.local import Local
+from lifecycle.launchers.shape import Handle, Launcher, Resources, Status, key_of
+from lifecycle.launchers.static_nodes import StaticNodes
 from lifecycle.sealing import write_atomically
 
 PREEMPTED_EXIT = 85
-PLACE_AMONG_RANKS = frozenset(
-    ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-)
 POLL_SECONDS = 0.2
+GRACE_SECONDS = 30.0
+"""To finish a step and save when told to stop. Kubernetes and Slurm kill after 30 s as well, unless told otherwise."""
+LOG_LINES = 15
 
 
 class Job(BaseModel):
@@ -36,107 +35,118 @@ class Job(BaseModel):
     """Where it keeps what it can resume from; gone once sealed."""
 
 
+class Launch(BaseModel):
+    """Where a job runs, and what happens when it stands still."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    launcher: Literal["local", "nodes"] = Field(
+        "local",
+        description="local: this machine, as long as this process lives. nodes: machines that joined the store.",
+    )
+    nodes: int = Field(1, ge=1, description="Machines, each with as many ranks. More than one needs launcher: nodes.")
+    hang_timeout_seconds: float | None = Field(
+        900.0, gt=0, le=1500, description="A rank that stands still for so long hangs: all are ended. None: never."
+    )
+    start_timeout_seconds: float = Field(
+        1800.0, gt=0, description="The same until its first step, which imports, compiles and reads a checkpoint."
+    )
+    max_restarts: int = Field(3, ge=0, description="After a hang or a lost process, from the newest checkpoint.")
+
+    @model_validator(mode="after")
+    def _nodes_are_launched(self) -> "Launch":
+        if self.nodes > 1 and self.launcher == "local":
+            raise ValueError(
+                f"expected launcher 'nodes' for {self.nodes} nodes, found 'local'; set launcher=nodes first"
+            )
+        return self
+
+
+UNWATCHED = Launch(hang_timeout_seconds=None, max_restarts=0)
 R = TypeVar("R", bound=BaseModel)
 
 
-def run_worker(worker: str, job: Job, result: type[R], *, ranks: int | None = None, threads: int | None = None) -> R:
+def run_worker(
+    worker: str,
+    job: Job,
+    result: type[R],
+    *,
+    ranks: int | None = None,
+    threads: int | None = None,
+    launch: Launch = UNWATCHED,
+) -> R:
     """Run `python -m <worker> <job folder>` to its end and return what it wrote to result.json.
 
-    With `ranks` it runs under `torch.distributed.run`, that many processes on this machine. `threads` caps the threads
-    of each process (default: all cores shared out). Raises the worker's own LifecycleError when it reported one,
-    WorkerFailed with the end of its log when it died. No process of it survives this one.
+    With `ranks` it runs under `torch.distributed.run`, that many processes on each node. `threads` caps the threads of
+    each process (default: all cores shared out). Raises the worker's own LifecycleError when it reported one,
+    WorkerFailed with the end of its log when it died. When this returns or raises, no process of the job is left; when
+    this process is killed, `launchers.shape` says what is.
     """
-    folder = job.out_dir / "log"
+    resources = Resources(
+        ranks=ranks,
+        threads=threads or max(1, (os.cpu_count() or 1) // (ranks or 1)),
+        **launch.model_dump(exclude={"launcher"}),
+    )
+    folder = (job.out_dir / "log").absolute()
+    key = key_of(job.out_dir, worker)
+    launcher: Launcher = Local(job.scratch_dir.absolute() / "launch")
+    if launch.launcher == "nodes":
+        launcher = StaticNodes(board_of(job.out_dir.absolute().parents[2]))
+    status, log = Status(state="lost"), list[str]()
+    if attached := launcher.reattach(key):
+        status, log = _follow(launcher, attached, folder)
+    # What an attached job wrote beside its checkpoints may have been cleared when this attempt began: it is written
+    # again, from the last checkpoint.
+    if not attached or status.exit_code == 0:
+        status, log = _follow(launcher, _submit(launcher, worker, job, folder, key, resources), folder)
+    return _read_result(folder, status, log, worker, result)
+
+
+def board_of(store: Path) -> Path:
+    """Where the calls for the nodes of a store are posted."""
+    return store / "nodes"
+
+
+def _submit(launcher: Launcher, worker: str, job: Job, folder: Path, key: str, resources: Resources) -> Handle:
     folder.mkdir(parents=True, exist_ok=True)
     for stale in ("result.json", "error.json", "progress.json"):
         (folder / stale).unlink(missing_ok=True)
     write_atomically(folder / "job.json", job.model_dump_json(indent=1).encode())
-    with (folder / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            _command(worker, folder, ranks),
-            env=worker_environment(threads or max(1, (os.cpu_count() or 1) // (ranks or 1))),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            _watch(process, folder)
-        finally:
-            _end(process)
-    return _read_result(folder, process.returncode, worker, result)
+    return launcher.submit(worker, folder, key, resources)
 
 
-def worker_environment(threads: int) -> Mapping[str, str]:
-    """The environment a worker runs in: offline, without telemetry, its threads capped, nothing compiled on the way.
-
-    What places a process among ranks stays behind: whoever starts us under torchrun or a scheduler means himself.
-    """
-    return {
-        **{name: value for name, value in os.environ.items() if name not in PLACE_AMONG_RANKS},
-        "OMP_NUM_THREADS": str(threads),
-        # A thread that waits for another one sleeps. By default it spins: on a busy machine the one it waits for then
-        # gets no core (DPO, 2 threads, beside four other processes: 78 s before the first step, with this 10 s).
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONUNBUFFERED": "1",
-        # glibc hands each freed tensor back to the kernel and faults it in again: keeping it saves 15-25 % of a step.
-        "MALLOC_MMAP_THRESHOLD_": "1073741824",
-        "MALLOC_TRIM_THRESHOLD_": "1073741824",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
-    }
+def _follow(launcher: Launcher, handle: Handle, folder: Path) -> tuple[Status, list[str]]:
+    """Relay progress until the job has ended; how it did, and the end of its log. It does not survive an error here."""
+    last: bytes | str = b""
+    try:
+        while (status := launcher.status(handle)).state in ("waiting", "running"):
+            time.sleep(POLL_SECONDS)
+            if status.state == "waiting" and status.reason != last:
+                last = status.reason
+                progress.report(0, 0, "steps", f"waiting for {status.reason}")
+            try:
+                content = (folder / "progress.json").read_bytes()
+            except FileNotFoundError:
+                continue
+            if content != last and status.state == "running":
+                last = content
+                progress.report(**json.loads(content))
+        return status, launcher.logs(handle, last=LOG_LINES) if status.exit_code != 0 else []
+    finally:
+        launcher.cancel(handle, grace_seconds=GRACE_SECONDS)
 
 
-def _command(worker: str, folder: Path, ranks: int | None) -> list[str]:
-    guard = [sys.executable, "-m", "lifecycle.workers.guard", str(os.getpid())]
-    if ranks is None:
-        return [*guard, sys.executable, "-m", worker, str(folder)]
-    rendezvous = ["--standalone", "--nproc-per-node", str(ranks), "--max-restarts", "0"]
-    # Each rank is guarded too, before its imports: one orphaned in those seconds would wait for its peers for minutes.
-    rank = ["--no-python", sys.executable, "-m", "lifecycle.workers.guard", "guarded", sys.executable, "-m", worker]
-    return [*guard, sys.executable, "-m", "torch.distributed.run", *rendezvous, *rank, str(folder)]
-
-
-def _watch(process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Relay progress until the worker ends."""
-    last = b""
-    while process.poll() is None:
-        time.sleep(POLL_SECONDS)
-        try:
-            content = (folder / "progress.json").read_bytes()
-        except FileNotFoundError:
-            continue
-        if content != last:
-            last = content
-            progress.report(**json.loads(content))
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Leave no process behind: ask, wait, kill the whole session."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _read_result(folder: Path, code: int, worker: str, result: type[R]) -> R:
+def _read_result(folder: Path, status: Status, log: list[str], worker: str, result: type[R]) -> R:
     if (reported := _read_json(folder / "error.json")) is not None:
         kind = getattr(errors, reported["kind"], WorkerFailed)
         raise (kind if issubclass(kind, LifecycleError) else WorkerFailed)(reported["message"])
-    if code == PREEMPTED_EXIT:
+    if status.exit_code == PREEMPTED_EXIT:
         raise Preempted(f"{worker} was told to stop and saved a checkpoint. The same command goes on from it.")
-    if code != 0 or not (folder / "result.json").exists():
-        tail = (folder / "worker.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:]
+    if status.exit_code != 0 or not (folder / "result.json").exists():
         raise WorkerFailed(
-            f"{worker} ended with exit code {code} and no result. Its log, {folder / 'worker.log'}, ends:\n"
-            + "\n".join(f"    {line}" for line in tail)
+            f"{worker} ended with exit code {status.exit_code} and no result"
+            + (f": {status.reason}" if status.reason else "")
+            + f". Its log, {folder / 'worker.log'}, ends:\n"
+            + "\n".join(f"    {line}" for line in log)
         )
     return result.model_validate_json((folder / "result.json").read_bytes())
 

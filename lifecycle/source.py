@@ -29,6 +29,10 @@ PLUMBING = {
         "engines",
         "errors",
         "launch",
+        "launchers.environment",
+        "launchers.local",
+        "launchers.shape",
+        "launchers.static_nodes",
         "ledger",
         "model.activations",
         "model.compute",
@@ -43,6 +47,7 @@ PLUMBING = {
         "spread",
         "store",
         "workers.guard",
+        "workers.heartbeat",
         "workers.job",
         "workers.spread",
     )

@@ -7,16 +7,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel
 
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, WorkerFailed
 from lifecycle.launch import Job
 from lifecycle.sealing import write_atomically
 from lifecycle.workers.guard import die_with_parent
+from lifecycle.workers.heartbeat import Heartbeat
 
 J = TypeVar("J", bound=Job)
+
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")  # torch's, by name: this module is imported without torch
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +33,13 @@ def world_size() -> int:
 
 
 class Recorder:
-    """Where a worker leaves what it measures. Only rank 0 writes; on other ranks every call does nothing."""
+    """Where a worker leaves what it measures. Only rank 0 writes; other ranks leave nothing but signs of life."""
 
     PROGRESS_SECONDS = 0.25  # a report costs 0.1 ms, a person sees four a second
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.heartbeat = Heartbeat.of_this_process()
         self._last_progress = 0.0
 
     def resume_at(self, step: int, *, measured_after: str = "") -> None:
@@ -65,6 +69,7 @@ class Recorder:
 
     def progress(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Say how far the worker is; calls that come too fast are dropped, the last one never."""
+        self.heartbeat.beat(int(done))
         now = time.monotonic()
         if rank() == 0 and (done >= total or now - self._last_progress >= self.PROGRESS_SECONDS):
             self._last_progress = now
@@ -74,6 +79,10 @@ class Recorder:
             temporary.write_text(json.dumps(report))
             temporary.rename(path)
 
+    def alive(self) -> None:
+        """Say that this rank gets on, where that is no step: in a long validation, before and after a save."""
+        self.heartbeat.beat()
+
 
 def run(kind: type[J], work: Callable[[J, Recorder], BaseModel | None], argv: list[str] | None = None) -> None:
     """Do the job in the folder named on the command line. A LifecycleError is reported, any other error is raised."""
@@ -82,12 +91,21 @@ def run(kind: type[J], work: Callable[[J, Recorder], BaseModel | None], argv: li
     try:
         result = work(kind.model_validate_json((folder / "job.json").read_bytes()), Recorder(folder))
     except LifecycleError as error:
-        report: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
-        write_atomically(folder / "error.json", json.dumps(report).encode())
+        _report(folder, type(error).__name__, str(error))
         _leave(error.exit_code)
+    except Exception as error:
+        if type(error).__name__ in OUT_OF_MEMORY:  # reported, it is not tried again: it would end in the same way
+            found = f"{type(error).__name__}: {error}"
+            message = f"expected the job to fit into memory, found {found}. Make it smaller, or use more ranks."
+            _report(folder, WorkerFailed.__name__, message)
+        raise
     if result is not None and rank() == 0:
         write_atomically(folder / "result.json", result.model_dump_json(indent=1).encode())
     _leave(0)
+
+
+def _report(folder: Path, kind: str, message: str) -> None:
+    write_atomically(folder / "error.json", json.dumps({"kind": kind, "message": message}).encode())
 
 
 def _leave(code: int) -> NoReturn:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from lifecycle import launch, progress
 from lifecycle.errors import ContractError, Preempted, WorkerFailed
-from lifecycle.launch import Job, run_worker
+from lifecycle.launch import Job, Launch, run_worker
 
 
 class Answer(BaseModel):
@@ -45,7 +45,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> str:
 
 
 def job(tmp_path: Path) -> Job:
-    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out").mkdir(parents=True, exist_ok=True)
     return Job(out_dir=tmp_path / "out", scratch_dir=tmp_path / "out" / "scratch")
 
 
@@ -81,6 +81,13 @@ def test_a_result_of_an_earlier_attempt_is_never_taken_for_this_one(tmp_path, mo
     run_worker(worker(tmp_path, monkeypatch, "return Answer(value=1)"), job(tmp_path), Answer)
     with pytest.raises(WorkerFailed):
         run_worker(worker(tmp_path, monkeypatch, "import os\nos._exit(0)"), job(tmp_path), Answer)
+
+
+def test_a_full_memory_is_reported_and_so_never_tried_again(tmp_path, monkeypatch):
+    name = worker(tmp_path, monkeypatch, "recorder.progress(1, 2, 'steps')\nraise MemoryError('11 GiB')")
+    with pytest.raises(WorkerFailed, match="expected the job to fit into memory, found MemoryError: 11 GiB"):
+        run_worker(name, job(tmp_path), Answer, launch=Launch())
+    assert not (tmp_path / "out" / "log" / "findings.jsonl").exists()
 
 
 def test_exit_code_85_means_saved_and_resumable(tmp_path, monkeypatch):
@@ -124,3 +131,47 @@ def test_a_worker_does_not_take_its_parents_place_among_ranks(tmp_path, monkeypa
     body = "import os\nfound = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR') if name in os.environ]\n"
     name = worker(tmp_path, monkeypatch, f"{body}return Answer(value=len(found))")
     assert run_worker(name, job(tmp_path), Answer).value == 0
+
+
+def test_the_next_flow_attaches_to_a_job_of_a_dead_one_and_has_its_output_written_again(tmp_path, monkeypatch):
+    """kill -9 of a flow whose ranks belong to an agent: the job goes on, and is done once."""
+    body = """
+    import time
+    with (job.scratch_dir / "starts").open("a") as starts:
+        starts.write("x")
+    while not (job.scratch_dir / "finish").exists():
+        time.sleep(0.05)
+    (job.out_dir / "model").write_text("weights")
+    return Answer(value=7)
+    """
+    name = worker(tmp_path, monkeypatch, body)
+    handed = job(tmp_path / "store/artifacts/x")
+    handed.scratch_dir.mkdir()
+    program = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_launch import *
+flow({name!r}, Path({str(tmp_path)!r}) / "store/artifacts/x")
+"""
+    starts = handed.scratch_dir / "starts"
+    join = [sys.executable, "-m", "lifecycle", "join", "--node-rank", "0", "--store", str(tmp_path / "store")]
+    with subprocess.Popen(join) as agent:
+        with subprocess.Popen([sys.executable, "-c", program]) as dying:
+            wait_for(starts.exists)
+            dying.kill()
+        (handed.scratch_dir / "finish").touch()  # the job is about to end: what it writes now may yet be cleared
+        assert flow(name, handed.out_dir.parent) == Answer(value=7)
+        agent.terminate()
+    assert (handed.out_dir / "model").read_text() == "weights"
+    assert len(starts.read_text()) <= 2
+    assert not list((tmp_path / "store" / "nodes").glob("*/call.json"))
+
+
+def flow(name: str, folder: Path) -> Answer:
+    return run_worker(name, job(folder), Answer, launch=Launch(launcher="nodes", hang_timeout_seconds=None))
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
