@@ -49,12 +49,16 @@ class MappedShard:
 
     def pieces_of(self, number: int) -> Pieces:
         """What one row is made of."""
-        begin, end = np.searchsorted(self._pieces["row"], [number, number + 1])
-        return self._pieces[begin:end].copy()
+        return self._pieces[self._firsts[number] : self._firsts[number + 1]].copy()
 
     @cached_property
     def _crc32(self) -> NDArray[np.uint32]:
         return np.frombuffer(self._checked(".crc32", self.shard.crc32_sha256, 4 * self.shard.rows), "<u4")
+
+    @cached_property
+    def _firsts(self) -> NDArray[np.int64]:
+        """Where the pieces of each row begin, and the last ones end."""
+        return np.searchsorted(self._pieces["row"], np.arange(self.shard.rows + 1))
 
     @cached_property
     def _pieces(self) -> Pieces:
@@ -114,8 +118,20 @@ class ShardReader:
         """For each token of these rows (B, T) the number of its document in the row, -1 for padding, and its position
         in that stretch of the document. Attention blocked across documents is between equal numbers.
         """
-        pieces = self.pieces(indices)
-        segments_BT = np.full((len(indices), self.max_seq_len), -1, np.int64)
+        return self._segments(self.pieces(indices), len(indices))
+
+    def positions(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """The second half of `segments`: where it does not go up by one, another document begins, or padding."""
+        return self.segments(indices)[1]
+
+    def validation_positions(self) -> NDArray[np.int64]:
+        """The same of all held-out rows."""
+        shard = MappedShard(self.folder, self.index.validation, self.index)
+        every = [shard.pieces_of(row) for row in range(shard.shard.rows)]
+        return self._segments(np.concatenate([*every, np.empty(0, PIECE)]), len(every))[1]
+
+    def _segments(self, pieces: Pieces, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        segments_BT = np.full((rows, self.max_seq_len), -1, np.int64)
         positions_BT = np.zeros_like(segments_BT)
         number, last = 0, -1
         for row, start, tokens in zip(*(pieces[name].tolist() for name in ("row", "start", "tokens")), strict=True):

@@ -178,10 +178,14 @@ class Head:
     logits: int
     """As they come out of the model; the training loop holds them until the next ones exist."""
     loss: int
-    """The fp32 tensors of the loss, at their most: its input's copy, log softmax, and two gradients."""
-    log_softmax: int
+    """What the loss makes beside them: a chunk in fp32, and its log softmax. The gradient takes the logits' place."""
     working: int
     """Of the last norm's backward pass."""
+
+
+def positions_at_once(positions: int, vocab_size: int) -> int:
+    """How many positions' logits the loss takes together: a sixteenth, or as many as a core's cache holds in fp32."""
+    return max(1, 2**18 // vocab_size, positions // 16)
 
 
 def head(work: Work, vocab_size: int) -> Head:
@@ -201,7 +205,7 @@ def head(work: Work, vocab_size: int) -> Head:
         mask=positions * work.tokens * FP32 if work.attention == "eager" else 0,
         weights=_copies(work, [vocab_size * model.hidden_size]),
         logits=vocabulary * work.number,
-        log_softmax=vocabulary * FP32 + positions * IDS + FP32,  # labels, and the sum of their weights
-        loss=3 * vocabulary * FP32 + positions * IDS + FP32,
+        loss=2 * min(positions, positions_at_once(positions, vocab_size)) * vocab_size * FP32
+        + positions * (IDS + FP32),  # labels and their weights
         working=norm_backward,
     )

@@ -72,13 +72,23 @@ def must_fit(run: Run, *, available: int, device: Device) -> None:
         return
     largest = max(PARTS, key=lambda part: getattr(needed, part))
     fitting = [option for option in options(run, available=available, device=device) if option.fits]
-    advice = f"This would fit: {settings_of(fitting[0])}" if fitting else "No setting of these would: use more ranks"
+    advice = (
+        f"This would fit: {settings_of(fitting[0])}" if fitting else f"No setting of these would: {_more(run, device)}"
+    )
     raise ConfigError(
         f"expected a rank to need at most {usable / GIB:.2f} GiB ({available / GIB:.2f} less "
         f"{OUTSIDE[device] / GIB:.1f} outside of the allocator), found {needed.total / GIB:.2f} GiB at the moment "
         f"{needed.name!r}, of which {getattr(needed, largest) / GIB:.2f} are {largest}. {advice}; "
         "`python -m lifecycle plan memory` shows all."
     )
+
+
+def _more(run: Run, device: Device) -> str:
+    """Where more memory could come from. Ranks on a CPU share one: each one more leaves the others less."""
+    if device == "cuda":
+        return "use more ranks, or GPUs with more memory"
+    fewer = f"fewer ranks than {run.ranks}, which share this machine's memory, or " if run.ranks > 1 else ""
+    return f"use {fewer}a machine with more memory, or a smaller model"
 
 
 def settings_of(option: Option) -> str:
@@ -92,7 +102,8 @@ def settings_of(option: Option) -> str:
 def _variants(run: Run) -> Iterator[Run]:
     rows = run.work.rows * run.accumulation  # of a rank, per step
     sizes = [size for size in range(1, rows + 1) if rows % size == 0]
-    for stage, checkpointing, size in product((0, 1, 2, 3), (False, True), sizes):
+    lowest = 3 if run.zero.offload_parameters else 1 if run.zero.offload_optimizer else 0  # what else is refused
+    for stage, checkpointing, size in product(range(lowest, 4), (False, True), sizes):
         yield replace(
             run,
             work=replace(run.work, rows=size, partitioned=stage == 3),

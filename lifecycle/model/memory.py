@@ -122,7 +122,7 @@ class Made(NamedTuple):
 def _gradients_in_backward(states: States) -> tuple[Made, Made, Made]:
     """Gradients and buffers behind the head, in the first layer, and at the embedding.
 
-    A tied embedding's gradient from the head is held until the embedding's own is added to it.
+    A tied embedding's gradient from the head is held until the embedding's own is added to it, which makes a third.
     """
     run, bucket, embedding = states.run, states.bucket, states.embedding
     tied = embedding if run.work.model.tie_embeddings else 0
@@ -130,7 +130,7 @@ def _gradients_in_backward(states: States) -> tuple[Made, Made, Made]:
     waiting = matrix if matrix > bucket else 0  # too large for the bucket, it keeps its own place
     match run.zero.stage:
         case 0 | 1 if run.accumulation > 1:  # the bucket is among what is carried
-            return Made(embedding, 0), Made(tied + matrix, 0), Made(tied + embedding, 0)
+            return Made(embedding, 0), Made(tied + matrix, 0), Made(2 * tied + embedding, 0)
         case 0 | 1:
             held = bucket if run.zero.stage == 1 else 0
             untied = 0 if tied else embedding
@@ -177,11 +177,10 @@ def _between(states: States, outer: Head) -> list[Moment]:
     """Saving, validating, and writing the model down, which gathers or copies it whole on one rank."""
     resident = states.resident()
     _, fetched = states.gathered if states.run.zero.stage == 3 else (0, 0)
-    copies = 2 * outer.log_softmax + (outer.log_softmax if outer.logits < outer.log_softmax else 0)
     return [
         resident.plus("save a checkpoint"),
         # Two batches of logits: the next ones are made while the last ones are still there.
-        resident.plus("validate", logits=2 * outer.logits + copies, parameters=min(fetched, FP32 * LIVE_AT_MOST)),
+        resident.plus("validate", logits=2 * outer.logits + outer.loss, parameters=min(fetched, FP32 * LIVE_AT_MOST)),
         resident.plus("write the model", buffers=states.parameters),
     ]
 

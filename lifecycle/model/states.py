@@ -142,4 +142,5 @@ class States:
         if stage < 3:
             return whole
         stays, _ = self.gathered
-        return replace(whole, parameters=self.share + stays, gradients=self.share, buffers=SMALL_CHANGE + self.bucket)
+        own = 0 if self.run.zero.offload_parameters else self.share
+        return replace(whole, parameters=own + stays, gradients=self.share, buffers=SMALL_CHANGE + self.bucket)

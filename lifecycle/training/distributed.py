@@ -10,7 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+# Longer than the patience of the hang watch (`launch.Launch`), which shows every rank's stacks before it ends them.
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 
 @contextmanager
@@ -45,9 +46,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else
 # Its autotuner tries `import mlflow`, which brings pandas, fastapi and 1.9 s of the 2.2 s of the whole import.
 with _hidden("mlflow"):
     import deepspeed
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
+    from deepspeed.utils import safe_get_full_fp32_param
 
 # Every optimizer makes DeepSpeed import Muon, whose `@torch.compile` brings all of torch's compiler: 1.9 s of CPU.
 with _setting("TORCHDYNAMO_DISABLE", "1"):
@@ -66,9 +65,9 @@ def start_process_group() -> None:
         if "RANK" in os.environ:
             dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
         else:
-            os.environ.setdefault("LOCAL_RANK", "0")
             store = dist.HashStore()  # type: ignore[attr-defined]  # torch does not export its own name
             dist.init_process_group(backend, store=store, rank=0, world_size=1)
+    os.environ.setdefault("LOCAL_RANK", "0")  # deepspeed asks for it, also of the only rank
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
 
 
@@ -79,26 +78,49 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-# What DeepSpeed writes into a checkpoint besides tensors and plain Python data.
-IN_CHECKPOINTS = [fragment_address, LossScaler, ZeroStageEnum]
-
-
-@contextmanager
-def only_tensors() -> Iterator[None]:
-    """Inside the block a checkpoint may hold tensors, plain data and DeepSpeed's three small classes, and runs no code.
-
-    DeepSpeed loads with `weights_only=False`, which runs what a file says; torch lets the environment overrule it.
-    """
-    with _setting("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1"), torch.serialization.safe_globals(IN_CHECKPOINTS):
-        yield
-
-
 def start_engine(model: torch.nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> Any:
     """A DeepSpeed engine that trains `model` as `settings` say (`ZeroConfig.deepspeed`)."""
+    if settings["zero_optimization"]["stage"] == 3:
+        _cut(model, settings)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    if engine.fp16_enabled():
+        engine.optimizer.loss_scaler.raise_error_at_min_scale = False  # the loop ends the run, and says in which step
     if engine.zero_optimization_stage() == 0:
         engine.clip_fp32_gradients = lambda: _clip_and_remember(engine)
     return engine
+
+
+def _cut(model: torch.nn.Module, settings: dict[str, Any]) -> None:
+    """Leave each rank its part of every tensor of rank 0: no device, and no other rank, ever holds the whole model.
+
+    DeepSpeed would move the whole to every device first, and cut it there. A tensor on torch's meta device, where
+    nothing is stored, gets a place for just as long.
+    """
+    here, number = device(), torch.float16 if "fp16" in settings else torch.float32
+    first: Any = None
+    for tensor in list(model.parameters()):
+        if tensor.is_meta:
+            place = torch.nn.Parameter(torch.empty(tensor.shape, device=here, dtype=number))
+            torch.utils.swap_tensors(tensor, place)  # type: ignore[no-untyped-call]
+        else:
+            tensor.data = tensor.data.to(here, number)
+        if first is None:
+            deepspeed.zero.Init(module=torch.nn.ParameterList([tensor]), config_dict_or_path=settings)
+            first = tensor
+        else:
+            first.convert_to_zero_parameters(param_list=[tensor])
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            placed = torch.empty_like(buffer, device=here) if buffer.is_meta else buffer.to(here)
+            dist.broadcast(placed, 0)
+            module._buffers[name] = placed
+
+
+def loss_scale_after_overflow(engine: Any) -> float | None:
+    """The loss scale after a step in fp16 that every rank skipped, because a gradient overflowed; else None."""
+    if not engine.fp16_enabled() or engine.was_step_applied():
+        return None
+    return float(engine.optimizer.loss_scaler.cur_scale)
 
 
 def _clip_and_remember(engine: Any) -> None:
@@ -112,3 +134,8 @@ def whole(model: torch.nn.Module, *, zero_stage: int) -> AbstractContextManager[
         list(model.parameters()), enabled=zero_stage == 3
     )
     return gathered
+
+
+def full_precision(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What the optimizer steps, whole, where the network computes with rounded copies of it. A collective."""
+    return {name: safe_get_full_fp32_param(tensor).cpu() for name, tensor in model.named_parameters()}

@@ -1,12 +1,10 @@
 """The training loop: one step after another, each a function of its number, all ranks deciding alike."""
 
 import math
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -15,8 +13,10 @@ import torch.distributed as dist
 from lifecycle.errors import Preempted, TrainingDiverged
 from lifecycle.training.batches import Batches
 from lifecycle.training.checkpoint import Checkpoints
+from lifecycle.training.distributed import loss_scale_after_overflow
 from lifecycle.training.losses import next_token_loss, token_losses
-from lifecycle.training.watchdog import Action, Finding, Watchdog
+from lifecycle.training.stop import StopRequest
+from lifecycle.training.watchdog import Action, Finding, Watchdog, after_overflow
 
 VALIDATION = "validation_loss"
 
@@ -28,20 +28,7 @@ class Recorder(Protocol):
     def progress(self, done: float, total: float, unit: str, note: str = "") -> None: ...
     def finding(self, step: int, rule: str, action: str, evidence: str) -> None: ...
     def resume_at(self, step: int, *, measured_after: str = "") -> None: ...
-
-
-class StopRequest:
-    """Remembers a SIGTERM until the loop asks; a second one changes nothing, so a save is never cut in half."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def listen(self) -> "StopRequest":
-        signal.signal(signal.SIGTERM, self._hear)
-        return self
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def alive(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -123,6 +110,7 @@ class Training:
         finite or the watchdog ends the run.
         """
         done = self._restore(*self.checkpoints.load_newest(self.engine))
+        self.checkpoints.must_have_room(self.engine)
         self.recorder.resume_at(done, measured_after=VALIDATION)
         validation = math.nan
         if done:
@@ -146,6 +134,7 @@ class Training:
             # Saved before validating: memory that runs out in an evaluation must not cost the steps before it.
             if stopping or self._is_time(self.every.save, done, steps):
                 self.checkpoints.save(self.engine, done, self._state())
+                self.recorder.alive()
             if stopping and done < steps:
                 raise Preempted(f"told to stop: saved after step {done} of {steps}. The same command goes on from it.")
             if self._is_time(self.every.validate, done, steps):
@@ -164,19 +153,22 @@ class Training:
             group["lr"] = self.rate(step)
         local = torch.zeros((), device=self.device)
         micro_batches = 0
-        for rows_BT in self.batches.training(batch):
-            rows_BT = rows_BT.to(self.device, non_blocking=True)
-            # The last token of a row has no label: it is not fed at all.
-            logits_BTV = self.engine(input_ids=rows_BT[:, :-1], use_cache=False).logits
-            micro_loss = next_token_loss(logits_BTV, rows_BT[:, 1:], padding)
+        for fed in self.batches.training(batch):
+            fed = fed.to(self.device)
+            logits_BTV = fed.logits(self.engine)
+            micro_loss = next_token_loss(logits_BTV, fed.ids[:, 1:], padding)
             self.engine.backward(micro_loss)
             self.engine.step()  # steps the optimizer on the last micro batch only
             local += micro_loss.detach()
             micro_batches += 1
         loss, stopping = _agree(local / micro_batches, self.stop)
-        self.norm = float(self.engine.get_global_grad_norm())  # of the whole batch, the same on every rank
-        if not (math.isfinite(loss) and math.isfinite(self.norm)):
-            raise TrainingDiverged(_diverged(step, batch, loss, self.norm, float(local), self.batches))
+        norm = float(self.engine.get_global_grad_norm())  # of the whole batch, the same on every rank
+        if math.isfinite(loss) and (scale := loss_scale_after_overflow(self.engine)) is not None:
+            self._obey(after_overflow(scale), step)
+            return loss, stopping
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingDiverged(_diverged(step, batch, loss, norm, float(local), self.batches))
+        self.norm = norm
         return loss, stopping
 
     def _log(self, done: int, loss: float, steps: int, seconds: float) -> None:
@@ -188,11 +180,12 @@ class Training:
 
     def _validate(self, done: int) -> float:
         """The held-out loss, in all and by source; the sources' as bits per byte."""
-        whole, by_source = validation_loss(self.engine, self.batches, self.device)
+        whole, by_source = validation_loss(self.engine, self.batches, self.device, alive=self.recorder.alive)
         bits = self.batches.reader.bits_per_byte(by_source)
         self.recorder.metrics(
             done, **{VALIDATION: whole}, **{f"bits_per_byte/{source}": value for source, value in bits.items()}
         )
+        self.checkpoints.validated(done, whole)
         for found in self.watchdog.after_validation(by_source):
             self._record(found, done, found.evidence)
         return whole
@@ -243,20 +236,26 @@ class Training:
 
 
 @torch.no_grad()
-def validation_loss(engine: Any, batches: Batches, device: torch.device) -> tuple[float, dict[str, float]]:
-    """Mean loss per predicted token over all held-out rows, in nats, and that of each source; equal on every rank."""
+def validation_loss(
+    engine: Any, batches: Batches, device: torch.device, *, alive: Callable[[], None] = lambda: None
+) -> tuple[float, dict[str, float]]:
+    """Mean loss per predicted token over all held-out rows, in nats, and that of each source; equal on every rank.
+
+    `alive` is told after each batch: a long validation is no hang.
+    """
     engine.eval()
     names = batches.reader.validation_sources
     total = torch.zeros(2, dtype=torch.float64)
     by_source = torch.zeros(2, len(names) + 1, dtype=torch.float64)  # the last: tokens of no source
-    for rows_BT, weights_B, sources_BT in batches.validation():
-        rows_BT = rows_BT.to(device, non_blocking=True)
-        losses_BT = token_losses(engine(input_ids=rows_BT[:, :-1], use_cache=False).logits, rows_BT[:, 1:]).cpu()
+    for fed, weights_B, sources_BT in batches.validation():
+        fed = fed.to(device)
+        losses_BT = token_losses(fed.logits(engine), fed.ids[:, 1:]).cpu()
         losses_B = losses_BT.mean(dim=1, dtype=torch.float64)
         total += torch.stack([(losses_B * weights_B).sum(), weights_B.sum()])
         counted_BT = weights_B[:, None].expand_as(losses_BT)
         for row, values_BT in enumerate((losses_BT * counted_BT, counted_BT)):
             by_source[row] += torch.bincount(sources_BT[:, 1:].flatten(), values_BT.flatten().double(), len(names) + 1)
+        alive()
     engine.train()
     total, by_source = total.to(device), by_source.to(device)
     dist.all_reduce(total)

@@ -8,6 +8,7 @@
 | loss_spike | several such losses in a row | go back to a checkpoint, skip these batches |
 | divergence | a mean loss far above its best, for long: a spike that going back did not cure | abort |
 | unigram_plateau | a mean loss no better than token frequencies: the model uses no context | warn, then abort |
+| fp16_overflow | a gradient too large for fp16 at this loss scale: the step was skipped | warn; at scale 1 abort |
 | throughput_collapse | tokens a second at a fraction of the run's median: a rank swaps, throttles or waits | warn |
 | validation_rises | a source's held-out loss above its best again and again: overfitting, or forgetting | warn |
 
@@ -25,6 +26,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lifecycle.sealing import how_it_ran
+
 Action = Literal["warn", "roll_back", "abort"]
 
 ROBUST_SIGMA = 1.4826  # of the median absolute deviation, for a normal distribution
@@ -36,20 +39,25 @@ SLOW_SECONDS = 60.0  # a machine that is busy for less is no collapse
 
 
 class WatchdogRules(BaseModel):
-    """How early the watchdog speaks. `python -m benchmarks.watchdog` counts false alarms of the defaults."""
+    """How early the watchdog speaks. `python -m benchmarks.watchdog` counts false alarms of the defaults.
+
+    What only ends a run, or speaks of the machine (`slow_share`), is no part of what a finished one is: those four may
+    be loosened after an abort, and the same command goes on from the last checkpoint. The others choose batches, or
+    are counted in what is sealed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     history_steps: int = Field(128, ge=32, description="Losses that a new one is compared with.")
     outlier_deviations: float = Field(8.0, gt=0, description="Robust deviations above the median that make an outlier.")
     outlier_nats: float = Field(0.5, gt=0, description="And at least so many nats: late losses hardly vary.")
-    divergence_nats: float = Field(1.0, gt=0, description="Above the best mean loss, for `history_steps` steps.")
+    divergence_nats: float = how_it_ran(1.0, gt=0, description="Above the best mean loss, for `history_steps` steps.")
     plateau_share: float = Field(0.01, ge=0, lt=1, description="Below the unigram entropy by less than this.")
     plateau_steps: int = Field(200, ge=1, description="Earlier there is no plateau: the shortest runs end on one.")
     plateau_warn_share: float = Field(0.15, gt=0, le=1, description="Of the run; the plateau is named from here on.")
-    plateau_abort_share: float = Field(1 / 3, gt=0, le=1, description="Of the run; a plateau until here ends it.")
-    slow_share: float = Field(0.5, gt=0, lt=1, description="Of the median tokens a second, for a minute.")
+    plateau_abort_share: float = how_it_ran(1 / 3, gt=0, le=1, description="Of the run; a plateau until here ends it.")
+    slow_share: float = how_it_ran(0.5, gt=0, lt=1, description="Of the median tokens a second, for a minute.")
     validation_rise: float = Field(0.03, gt=0, description="Above a source's best held-out loss; three times in a row.")
-    max_rollbacks: int = Field(3, ge=0, description="Spikes that are rolled back; the next one ends the run.")
+    max_rollbacks: int = how_it_ran(3, ge=0, description="Spikes that are rolled back; the next one ends the run.")
 
 
 class Finding(NamedTuple):
@@ -199,3 +207,9 @@ class Watchdog:
             "abort",
             f"{said} (step {step + 1} of {self.steps}: {1 - (step + 1) / self.steps:.0%} of the budget is saved)",
         )
+
+
+def after_overflow(loss_scale: float) -> Finding:
+    """What a step in fp16 says that was skipped: a gradient times the loss scale was more than 65,504."""
+    said = f"a scaled gradient that fp16 cannot hold: the step was skipped, the loss scale is now {loss_scale:g}"
+    return Finding("fp16_overflow", "abort" if loss_scale <= 1 else "warn", said)

@@ -1,5 +1,7 @@
 """What fits, in which order, and the refusal of what cannot."""
 
+from dataclasses import replace
+
 import pytest
 
 from lifecycle.errors import ConfigError
@@ -53,10 +55,26 @@ def test_a_run_that_cannot_fit_is_refused_with_what_would():
         must_fit(run(), available=80 * GIB, device="cuda")
     said = str(caught.value)
     assert "at most 78.00 GiB (80.00 less 2.0 outside of the allocator)" in said
-    assert "GiB at the moment 'loss', of which" in said
+    assert "GiB at the moment '" in said
     assert "This would fit: pretrain.zero.stage=" in said
 
 
 def test_where_nothing_fits_that_is_said():
-    with pytest.raises(ConfigError, match="No setting of these would: use more ranks"):
+    with pytest.raises(ConfigError, match="No setting of these would: use more ranks, or GPUs with more memory"):
         must_fit(run(ranks=1), available=8 * GIB, device="cuda")
+
+
+def test_on_a_cpu_more_ranks_are_no_advice_because_they_share_one_memory():
+    with pytest.raises(ConfigError, match="use fewer ranks than 8, which share this machine's memory, or a machine"):
+        must_fit(run(ranks=8), available=3 * GIB, device="cpu")
+    with pytest.raises(ConfigError, match="use a machine with more memory, or a smaller model"):
+        must_fit(run(ranks=1), available=3 * GIB, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages"),
+    [({"stage": 1, "offload_optimizer": True}, {1, 2, 3}), ({"stage": 3, "offload_parameters": True}, {3})],
+)
+def test_only_stages_that_can_offload_are_offered_to_a_run_that_does(settings, stages):
+    offloaded = replace(run(), zero=ZeroConfig(**settings))
+    assert {option.run.zero.stage for option in options(offloaded, available=80 * GIB)} == stages

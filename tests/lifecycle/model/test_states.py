@@ -1,5 +1,7 @@
 """Shares of tensors over ranks, small enough to count."""
 
+from dataclasses import replace
+
 from lifecycle.model.activations import Work
 from lifecycle.model.architecture import ModelConfig
 from lifecycle.model.states import Run, States
@@ -36,3 +38,16 @@ def test_zero_3_keeps_small_tensors_whole_and_fetches_large_ones():
     stays, fetched = large.gathered
     assert fetched == 4 * (2 * 512 * 512 + 3 * 512 * 1024)
     assert stays == 4 * (100 * 512 + 2 * 512 * 64 + 3 * 512)
+
+
+def test_what_is_in_host_memory_is_not_on_the_device():
+    """Half of 744 numbers: weights, and a copy with two moments for the optimizer; gradients and bucket stay."""
+    zero = {"stage": 3, "bucket_elements": 1}
+    resident = {
+        name: States(replace(states(2).run, zero=ZeroConfig(**zero, **settings))).resident()
+        for name, settings in (("none", {}), ("both", {"offload_optimizer": True, "offload_parameters": True}))
+    }
+    assert resident["none"].optimizer == 3 * 4 * 744 // 2
+    assert resident["both"].optimizer == 0
+    assert resident["none"].parameters - resident["both"].parameters == 4 * 744 // 2
+    assert resident["none"].gradients == resident["both"].gradients

@@ -34,5 +34,12 @@ def test_every_schedule_ends_at_the_final_share_and_never_passes_the_peak(schedu
     assert 0 < min(values) <= max(values) == 1.0
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd"])
+def test_a_rate_is_a_function_of_its_step_in_whatever_order_steps_are_asked_for(schedule):
+    settings = {"steps": 40, "peak": 3e-3, "warmup_steps": 5, "schedule": schedule, "final_share": 0.1}
+    once = [learning_rate(step, **settings) for step in range(40)]
+    assert [learning_rate(step, **settings) for step in reversed(range(40))] == once[::-1]
+
+
 def test_a_run_of_one_step_trains_at_the_peak():
     assert rates("cosine", steps=1, warmup=0) == [1.0]
