@@ -1,17 +1,17 @@
-"""Rows of demonstrations and comparisons as token ids, checked one by one. A row that is too long is left out and
-counted, never cut: half an answer teaches the model to stop in the middle, or not at all."""
+"""Rows of demonstrations and comparisons as token ids, checked one by one. A row that is too long is left out or cut
+behind an answer, and counted; never inside one: half an answer teaches to stop in the middle, or not at all."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
-
-import tokenizers
+from typing import Any, Literal, NamedTuple, Protocol
 
 from lifecycle.chat import parity
-from lifecycle.chat.parity import Messages
-from lifecycle.chat.render import Rendered, render
+from lifecycle.chat.render import Rendered, Renderer
+from lifecycle.chat.structure import ASSISTANT, Messages, Unrenderable
 from lifecycle.errors import ContractError
 
 TOO_LONG = "longer_than_max_seq_len"
+TooLong = Literal["drop", "cut"]
 
 Row = Mapping[str, Any]
 
@@ -50,6 +50,8 @@ class Comparison(NamedTuple):
 class Demonstrated(NamedTuple):
     rows: list[Demonstration]
     dropped: dict[str, int]
+    cut: int = 0
+    """Conversations that lost their last turns, and no part of an answer."""
 
     def supervised_share(self, source: str | None = None) -> float:
         """Share of tokens the loss covers, of one source or of all."""
@@ -73,35 +75,72 @@ class Compared(NamedTuple):
 
 
 def demonstrations(
-    tokenizer: tokenizers.Tokenizer, rows: Iterable[Row], *, max_seq_len: int, also: Check = nothing_more
+    renderer: Renderer,
+    rows: Iterable[Row],
+    *,
+    max_seq_len: int,
+    too_long: TooLong = "drop",
+    also: Check = nothing_more,
 ) -> Demonstrated:
-    """Every row (id, source, messages) that fits, rendered and checked, with what else is asked in `also`."""
-    kept, too_long = [], 0
+    """Every row (id, source, messages) that fits, rendered and checked, with what else is asked in `also`.
+
+    All rows are lists in memory; `training.prepared.prepare` gives the same rows in flat files, many times as fast.
+    """
+    kept: list[Demonstration] = []
+    dropped: Counter[str] = Counter()
+    cut = 0
     for row in rows:
-        rendered = render(tokenizer, row["messages"])
-        if len(rendered.ids) > max_seq_len:
-            too_long += 1
+        messages = row["messages"]
+        try:
+            renderer.must_be_served_alike(messages)
+            rendered = renderer.render(messages)
+            if len(rendered.ids) > max_seq_len:
+                shorter = cut_to_fit(renderer, messages, max_seq_len) if too_long == "cut" else None
+                if shorter is not None:
+                    cut, messages, rendered = cut + 1, shorter, renderer.render(shorter)
+        except Unrenderable as refused:
+            dropped[refused.reason] += 1
             continue
-        parity.check(tokenizer, row["messages"], rendered, row=str(row["id"]))
-        also(row["messages"], rendered.ids, row=str(row["id"]))
+        if len(rendered.ids) > max_seq_len:
+            dropped[TOO_LONG] += 1
+            continue
+        parity.check(renderer, messages, rendered, row=str(row["id"]))
+        also(messages, rendered.ids, row=str(row["id"]))
         kept.append(Demonstration(str(row.get("source", "")), rendered.ids, rendered.assistant_mask))
-    return Demonstrated(kept, {TOO_LONG: too_long} if too_long else {})
+    return Demonstrated(kept, dict(dropped), cut)
 
 
-def comparisons(
-    tokenizer: tokenizers.Tokenizer, rows: Iterable[Row], *, max_seq_len: int, also: Check = nothing_more
-) -> Compared:
+def cut_to_fit(renderer: Renderer, messages: Messages, max_seq_len: int) -> Messages | None:
+    """The longest beginning of a conversation that ends with an answer and fits; None where none does.
+
+    An answer stays whole, and so does a call of tools with what follows up to the assistant's next text.
+    """
+    ends = [at + 1 for at, message in enumerate(messages) if message["role"] == ASSISTANT and message["content"]]
+    for end in reversed(ends[:-1]):
+        if len(renderer.render(messages[:end]).ids) <= max_seq_len:
+            return messages[:end]
+    return None
+
+
+def comparisons(renderer: Renderer, rows: Iterable[Row], *, max_seq_len: int, also: Check = nothing_more) -> Compared:
     """Every row (id, prompt, chosen, rejected) whose two conversations fit, rendered and checked."""
-    kept, too_long = [], 0
+    kept: list[Comparison] = []
+    dropped: Counter[str] = Counter()
     for row in rows:
-        prompt = render(tokenizer, row["prompt"], generation_prompt=True).ids
-        chosen, rejected = (render(tokenizer, [*row["prompt"], *row[side]]) for side in ("chosen", "rejected"))
+        try:
+            prompt = renderer.render(row["prompt"], generation_prompt=True).ids
+            for side in ("chosen", "rejected"):
+                renderer.must_be_served_alike([*row["prompt"], *row[side]])
+            chosen, rejected = (renderer.render([*row["prompt"], *row[side]]) for side in ("chosen", "rejected"))
+        except Unrenderable as refused:
+            dropped[refused.reason] += 1
+            continue
         if max(len(chosen.ids), len(rejected.ids)) > max_seq_len:
-            too_long += 1
+            dropped[TOO_LONG] += 1
             continue
         for side, rendered in (("chosen", chosen), ("rejected", rejected)):
             whole, name = [*row["prompt"], *row[side]], f"{row['id']} ({side})"
-            parity.check(tokenizer, whole, rendered, row=name)
+            parity.check(renderer, whole, rendered, row=name)
             also(whole, rendered.ids, row=name)
         pair = Comparison(prompt, _answer(chosen, prompt), _answer(rejected, prompt))
         if pair.chosen_ids == pair.rejected_ids:
@@ -110,7 +149,7 @@ def comparisons(
                 "It prefers nothing; remove it from the comparisons."
             )
         kept.append(pair)
-    return Compared(kept, {TOO_LONG: too_long} if too_long else {})
+    return Compared(kept, dict(dropped))
 
 
 def most_rows_fit(dropped: Mapping[str, int], kept: int, *, max_dropped_share: float, max_seq_len: int) -> None:

@@ -12,25 +12,32 @@ from lifecycle.chat.protocol import (
     BOS,
     END,
     PAD,
+    PROVEN_FILE,
     ROLE_TOKENS,
-    SPECIAL_TOKENS,
     TEMPLATE,
     TOKENIZER_FILES,
+    TOOL_TOKENS,
+    TOOLS_TEMPLATE,
     Protocol,
     protocol_of,
+    special_tokens,
 )
+from lifecycle.chat.render import load_renderer
 from lifecycle.errors import ContractError
 
 
-def save_tokenizer(bpe: tokenizers.Tokenizer, folder: Path, *, max_seq_len: int | None = None) -> Protocol:
+def save_tokenizer(
+    bpe: tokenizers.Tokenizer, folder: Path, *, max_seq_len: int | None = None, tools: bool = False
+) -> Protocol:
     """Write `bpe` with our template as a Hugging Face tokenizer folder; the same input gives the same bytes."""
-    found = [bpe.token_to_id(token) for token in SPECIAL_TOKENS]
-    if found != list(range(len(SPECIAL_TOKENS))):
+    specials = special_tokens(tools=tools)
+    found = [bpe.token_to_id(token) for token in specials]
+    if found != list(range(len(specials))):
         raise ContractError(
-            f"expected the special tokens {SPECIAL_TOKENS} at ids 0 to {len(SPECIAL_TOKENS) - 1}, found {found}. "
-            "Train the tokenizer with special_tokens=list(SPECIAL_TOKENS)."
+            f"expected the special tokens {specials} at ids 0 to {len(specials) - 1}, found {found}. "
+            f"Train the tokenizer with special_tokens=list(special_tokens(tools={tools}))."
         )
-    return _save(bpe, folder, max_seq_len)
+    return _save(bpe, folder, max_seq_len, tools=tools)
 
 
 def save_adopted(bpe: tokenizers.Tokenizer, folder: Path) -> Protocol:
@@ -40,17 +47,17 @@ def save_adopted(bpe: tokenizers.Tokenizer, folder: Path) -> Protocol:
     return _save(tokenizers.Tokenizer.from_str(json.dumps(spec)), folder, None)
 
 
-def _save(bpe: tokenizers.Tokenizer, folder: Path, max_seq_len: int | None) -> Protocol:
+def _save(bpe: tokenizers.Tokenizer, folder: Path, max_seq_len: int | None, *, tools: bool = False) -> Protocol:
     bpe = tokenizers.Tokenizer.from_str(bpe.to_str())
     bpe.no_truncation()  # a limit left in the file would cut conversations where nobody counts them
     bpe.no_padding()
-    bpe.add_special_tokens(list(SPECIAL_TOKENS))
+    bpe.add_special_tokens(list(special_tokens(tools=tools)))
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BOS,
         "eos_token": END,
         "pad_token": PAD,
-        "extra_special_tokens": list(ROLE_TOKENS.values()),
+        "extra_special_tokens": [*ROLE_TOKENS.values(), *(TOOL_TOKENS if tools else ())],
         "clean_up_tokenization_spaces": False,
     }
     if max_seq_len is not None:
@@ -58,13 +65,14 @@ def _save(bpe: tokenizers.Tokenizer, folder: Path, max_seq_len: int | None) -> P
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(bpe.to_str(pretty=True), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
-    golden.seal(bpe, folder)
+    shutil.copyfile(TOOLS_TEMPLATE if tools else TEMPLATE, folder / "chat_template.jinja")
+    golden.seal(load_renderer(folder), folder)
     return protocol_of(folder)
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy the tokenizer files byte for byte: what speaks to the model after a stage is what spoke to it before."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in TOKENIZER_FILES:
+    foreign = [PROVEN_FILE] if (source / PROVEN_FILE).exists() else []
+    for name in (*TOKENIZER_FILES, *foreign):
         shutil.copyfile(source / name, target / name)

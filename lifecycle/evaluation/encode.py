@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 import numpy as np
-import tokenizers
 
-from lifecycle.chat.protocol import Protocol
-from lifecycle.chat.render import render
+from lifecycle.chat.render import Renderer, specials_as_text
 from lifecycle.evaluation.kinds.suite import Ask, Generate, Likelihood, Prompt
 
 
 class Encoder:
     """Turns asks into the ids of one checkpoint's tokenizer. What looks like a special token in a text is text."""
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, protocol: Protocol) -> None:
-        self.tokenizer, self.protocol = tokenizer, protocol
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer, self.tokenizer, self.protocol = renderer, renderer.tokenizer, renderer.protocol
         self._last: tuple[Prompt, tuple[list[int], str]] | None = None
 
     def prompt(self, prompt: Prompt) -> list[int]:
@@ -43,17 +41,13 @@ class Encoder:
             return self._last[1]
         begun = prompt[-1]["content"] if prompt[-1]["role"] == "assistant" else ""
         turns = prompt[:-1] if prompt[-1]["role"] == "assistant" else prompt
-        found = render(self.tokenizer, turns, generation_prompt=True).ids, begun
+        found = self.renderer.render(turns, generation_prompt=True).ids, begun
         self._last = (prompt, found)
         return found
 
     def text(self, text: str) -> list[int]:
-        before = self.tokenizer.encode_special_tokens
-        self.tokenizer.encode_special_tokens = True
-        try:
+        with specials_as_text(self.tokenizer):
             return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
-        finally:
-            self.tokenizer.encode_special_tokens = before
 
     def ask(self, ask: Ask) -> tuple[list[int], list[int]]:
         """Prompt and continuation of an ask; the continuation of a question to be answered is empty."""

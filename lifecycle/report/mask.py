@@ -5,24 +5,27 @@ of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tokenizers
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lifecycle.artifacts import Checkpoint, Comparisons, Demonstrations
-from lifecycle.chat.protocol import SPECIAL_TOKENS, load_tokenizer
-from lifecycle.chat.render import render
+from lifecycle.chat.render import Renderer, load_renderer
+from lifecycle.chat.structure import Unrenderable
 from lifecycle.data.jsonl import load_rows
 from lifecycle.errors import InputError
 from lifecycle.report.templates import html_environment, policy, style_sheet
-from lifecycle.report.text import one_line, shown
+from lifecycle.report.text import REPLACEMENT, one_line, shown
 from lifecycle.runs import Run
 
 LONGEST_PIECE = 200
+LONGEST_CHARACTER = 4  # bytes in UTF-8, each of which may be a token
 LEGEND = "supervised tokens in green, special tokens in blue; everything else is read and not learned"
 
 
@@ -71,20 +74,47 @@ def of_run(run: Run, stage: str, *, rows: int) -> list[MaskedRow]:
     checkpoint = Checkpoint.load(made[before])
     data = Demonstrations.load(made[noun]) if stage == "sft" else Comparisons.load(made[noun])
     found = _conversations(load_rows(data.path / "train.jsonl"))
-    tokenizer = load_tokenizer(checkpoint.path)
-    specials = {tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
-    masked = []
-    for name, source, messages in islice(found, rows):
-        rendered = render(tokenizer, messages)
-        pieces = [
-            Piece(tokenizer.decode([token], skip_special_tokens=False), token, bool(mask), token in specials)
-            for token, mask in zip(rendered.ids, rendered.assistant_mask, strict=True)
-        ]
-        fits = len(pieces) <= checkpoint.max_seq_len
-        masked.append(
-            MaskedRow(name, source, pieces, "" if fits else f"left out: longer than {checkpoint.max_seq_len} tokens")
-        )
-    return masked
+    renderer = load_renderer(checkpoint.path)
+    return [
+        _masked(renderer, name, source, messages, checkpoint.max_seq_len)
+        for name, source, messages in islice(found, rows)
+    ]
+
+
+def _masked(
+    renderer: Renderer, name: str, source: str, messages: Sequence[Mapping[str, Any]], max_seq_len: int
+) -> MaskedRow:
+    """One conversation; one that the protocol cannot write has no tokens, and its reason."""
+    try:
+        rendered = renderer.render(messages)
+    except Unrenderable as refused:
+        return MaskedRow(name, source, [], f"left out: {refused.reason}")
+    specials = set(renderer.special_ids.values())
+    texts = _texts(renderer.tokenizer, rendered.ids, specials)
+    pieces = [
+        Piece(text, token, bool(mask), token in specials)
+        for text, token, mask in zip(texts, rendered.ids, rendered.assistant_mask, strict=True)
+    ]
+    fits = len(pieces) <= max_seq_len
+    return MaskedRow(name, source, pieces, "" if fits else f"left out: longer than {max_seq_len} tokens")
+
+
+def _texts(tokenizer: tokenizers.Tokenizer, ids: Sequence[int], specials: AbstractSet[int]) -> list[str]:
+    """The text of each token; a character of several tokens stands at the last of them, and is whole."""
+    texts: list[str] = []
+    begun: list[int] = []  # tokens of a character that is not complete
+    for token in ids:
+        if token in specials and begun:
+            texts[-1] = tokenizer.decode(begun, skip_special_tokens=False)
+            begun = []
+        begun.append(token)
+        text = tokenizer.decode(begun, skip_special_tokens=False)
+        is_whole = not text.endswith(REPLACEMENT) or len(begun) == LONGEST_CHARACTER
+        texts.append(text if is_whole else "")
+        begun = [] if is_whole else begun
+    if begun:
+        texts[-1] = tokenizer.decode(begun, skip_special_tokens=False)
+    return texts
 
 
 def _conversations(rows: Iterator[Mapping[str, Any]]) -> Iterator[tuple[str, str, list[dict[str, str]]]]:

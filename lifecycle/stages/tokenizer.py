@@ -3,21 +3,21 @@
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import tokenizers
 from pydantic import Field
 
 from lifecycle import contracts, progress
-from lifecycle.artifacts import Corpus, Tokenizer
-from lifecycle.chat.folder import save_adopted, save_tokenizer
-from lifecycle.chat.protocol import SPECIAL_TOKENS, Protocol, load_tokenizer
+from lifecycle.artifacts import Checkpoint, Corpus, Tokenizer
+from lifecycle.chat.folder import copy_tokenizer, save_adopted, save_tokenizer
+from lifecycle.chat.protocol import SPECIAL_TOKENS, Protocol, load_tokenizer, protocol_of, special_tokens
 from lifecycle.data.bpe import BYTE_LETTERS, train_bpe
 from lifecycle.data.jsonl import Lines, load_rows
 from lifecycle.data.order import shuffled
 from lifecycle.data.tokenizer_fit import fit
-from lifecycle.errors import InputError
-from lifecycle.sealing import StageConfig
+from lifecycle.errors import ConfigError, InputError
+from lifecycle.sealing import StageConfig, later_field
 
 FIT = "fit.json"
 BYTES = len(BYTE_LETTERS)
@@ -45,6 +45,7 @@ class TokenizerConfig(FittedConfig):
     reserved_tokens: int = Field(
         0, ge=0, description="Special tokens behind the chat tokens that mean nothing yet: ids for what comes later."
     )
+    tools: bool = later_field(False, description="Whether the chat protocol has calls of tools and their results.")
 
 
 class AdoptTokenizerConfig(FittedConfig):
@@ -56,14 +57,32 @@ class AdoptTokenizerConfig(FittedConfig):
     )
 
 
-def train_tokenizer(config: TokenizerConfig | AdoptTokenizerConfig, corpus: Corpus, *, out_dir: Path) -> Tokenizer:
+class BaseTokenizerConfig(FittedConfig):
+    """The tokenizer of the base that pretraining goes on from, file for file: other ids would be other words to it."""
+
+    of: Literal["base"] = "base"
+    max_changed_share: float = Field(
+        0.0, ge=0, lt=1, description="Of sampled documents that may come back changed from encoding and decoding."
+    )
+
+
+def train_tokenizer(
+    config: TokenizerConfig | AdoptTokenizerConfig | BaseTokenizerConfig,
+    corpus: Corpus,
+    base: Checkpoint | None = None,
+    *,
+    out_dir: Path,
+) -> Tokenizer:
     """Learn byte-level BPE merges from the training documents, or adopt them, and save them with the chat template."""
     contracts.has_documents(corpus)
     reference = _reference(config.reference)  # an unreadable one is refused before merges are learned
-    if isinstance(config, AdoptTokenizerConfig):
-        protocol = save_adopted(_foreign(config.folder), out_dir)
-    else:
-        protocol = _train(config, corpus, out_dir)
+    match config:
+        case AdoptTokenizerConfig():
+            protocol = save_adopted(_foreign(config.folder), out_dir)
+        case BaseTokenizerConfig():
+            protocol = _of(base, out_dir)
+        case _:
+            protocol = _train(config, corpus, out_dir)
     vocab_size = _measure(config, reference, corpus, out_dir)
     return Tokenizer(
         path=out_dir,
@@ -72,24 +91,32 @@ def train_tokenizer(config: TokenizerConfig | AdoptTokenizerConfig, corpus: Corp
         pad_id=protocol.pad_id,
         stop_id=protocol.stop_id,
         protocol_digest=protocol.digest,
-    ).seal(config, corpus)
+    ).seal(config, corpus, *([] if base is None else [base]))
 
 
 def _train(config: TokenizerConfig, corpus: Corpus, out_dir: Path) -> Protocol:
     progress.report(0, corpus.train_documents, "documents", "learning merges")
+    chat = special_tokens(tools=config.tools)
     reserved = [f"<|reserved_{number}|>" for number in range(config.reserved_tokens)]
-    if config.vocab_size < (least := BYTES + len(SPECIAL_TOKENS) + len(reserved)):
+    if config.vocab_size < (least := BYTES + len(chat) + len(reserved)):
         raise InputError(
-            f"expected tokenizer.vocab_size of at least {least} for {len(SPECIAL_TOKENS)} chat tokens, {len(reserved)} "
+            f"expected tokenizer.vocab_size of at least {least} for {len(chat)} chat tokens, {len(reserved)} "
             f"reserved ones and {BYTES} bytes, found {config.vocab_size}. Raise it or reserve fewer."
         )
     bpe = train_bpe(
         (row["text"] for row in load_rows(corpus.train_file)),
         vocab_size=config.vocab_size,
-        special_tokens=[*SPECIAL_TOKENS, *reserved],
+        special_tokens=[*chat, *reserved],
         max_digits_per_token=config.max_digits_per_token,
     )
-    return save_tokenizer(bpe, out_dir)
+    return save_tokenizer(bpe, out_dir, tools=config.tools)
+
+
+def _of(base: Checkpoint | None, out_dir: Path) -> Protocol:
+    if base is None:
+        raise ConfigError("expected a base whose tokenizer is kept, found none. Give the recipe a `base`.")
+    copy_tokenizer(base.path, out_dir)
+    return protocol_of(out_dir)
 
 
 def _foreign(folder: Path) -> tokenizers.Tokenizer:
@@ -133,7 +160,12 @@ def _reference(path: Path | None) -> tokenizers.Tokenizer | None:
         ) from error
 
 
-def _measure(config: FittedConfig, reference: tokenizers.Tokenizer | None, corpus: Corpus, out_dir: Path) -> int:
+def _measure(
+    config: TokenizerConfig | AdoptTokenizerConfig | BaseTokenizerConfig,
+    reference: tokenizers.Tokenizer | None,
+    corpus: Corpus,
+    out_dir: Path,
+) -> int:
     """Write the fit report and return how many ids the model needs."""
     lines = Lines(corpus.train_file)
     texts: dict[str, list[str]] = defaultdict(list)
@@ -150,7 +182,7 @@ def _measure(config: FittedConfig, reference: tokenizers.Tokenizer | None, corpu
     report = fit(tokenizer, texts, reference=reference)
     changed = sum(source.changed_documents for source in report.sources.values())
     documents = sum(source.documents for source in report.sources.values())
-    allowed = config.max_changed_share if isinstance(config, AdoptTokenizerConfig) else 0.0
+    allowed = 0.0 if isinstance(config, TokenizerConfig) else config.max_changed_share
     if changed > allowed * documents:
         raise InputError(
             f"expected a tokenizer that gives text back, found {changed} of {documents} documents changed by encoding "

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import transformers
 
 from lifecycle.artifacts import EvalReport, Suites
-from lifecycle.chat.protocol import SPECIAL_TOKENS
+from lifecycle.chat.render import Renderer, load_renderer
+from lifecycle.chat.structure import Unrenderable, for_template
 from lifecycle.data.jsonl import load_rows
 from lifecycle.errors import InputError, LifecycleError, WorkerFailed
 from lifecycle.evaluation.encode import digest
@@ -36,7 +37,7 @@ from lifecycle.workers.guard import die_with_parent
 START_SECONDS, ANSWER_SECONDS = 120, 120
 LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no http_proxy between us and our own server
 DIFFERS = 1
-"""Exit code of a hand-over that is not exact."""
+"""Exit code of a hand-over that is not exact, or of a folder with faults."""
 
 
 class Question(NamedTuple):
@@ -55,7 +56,7 @@ class Difference(NamedTuple):
     served: object
 
 
-def questions(report: EvalReport, suites: Suites, *, most: int) -> list[Question]:
+def questions(renderer: Renderer, report: EvalReport, suites: Suites, *, most: int) -> list[Question]:
     """Greedy answers on record to prompts of turns, taken evenly from all suites, at most `most`.
 
     Prompts in which somebody typed a special token are left out: a chat template refuses them, we read them as text.
@@ -66,16 +67,19 @@ def questions(report: EvalReport, suites: Suites, *, most: int) -> list[Question
         suite = sealed_suite(suites, name)
         rows = ((row, records.get((name, row["id"]))) for row in load_rows(suite.path))
         asked = ((ask, record) for row, record in rows if record is not None for ask in suite.asks(row)[:1])
-        found.append([_question(ask, record) for ask, record in asked if _is_servable(ask, record)])
+        found.append([_question(ask, record) for ask, record in asked if _is_servable(renderer, ask, record)])
     share = -(-most // max(1, sum(map(bool, found))))
     return [question for own in found for question in own[:share]][:most]
 
 
-def _is_servable(ask: object, record: Item) -> bool:
+def _is_servable(renderer: Renderer, ask: object, record: Item) -> bool:
     if not isinstance(ask, Generate) or isinstance(ask.prompt, str) or not ask.greedy or ask.stop:
         return False
-    typed = any(token in message["content"] for message in ask.prompt for token in SPECIAL_TOKENS)
-    return not typed and record.answer is not None and ask.prompt[-1]["role"] == "user"
+    try:
+        typed = renderer.typed(ask.prompt, generation_prompt=True)
+    except Unrenderable:
+        return False
+    return typed is None and record.answer is not None and ask.prompt[-1]["role"] == "user"
 
 
 def _question(ask: Any, record: Item) -> Question:
@@ -102,8 +106,32 @@ def prompts(folder: Path, asked: Sequence[Question]) -> Iterator[list[int]]:
     """The ids of each question, by the call that the server makes with the messages it is sent."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     for question in asked:
-        rendered = tokenizer.apply_chat_template(question.messages, add_generation_prompt=True, return_dict=True)
+        messages = for_template(question.messages)
+        rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
         yield list(rendered["input_ids"])
+
+
+def faults(folder: Path, renderer: Renderer) -> list[str]:
+    """What vLLM reads from a folder and would not find there, or would read otherwise than we do.
+
+    It takes the network from config.json, the stop tokens from generation_config.json, and the template from
+    chat_template.jinja, which wins over one in tokenizer_config.json.
+    """
+    names = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    if found := [f"expected {name}, found none" for name in names if not (folder / name).is_file()]:
+        return found
+    config, generation, tokenizer = (
+        json.loads((folder / f"{name}.json").read_bytes())
+        for name in ("config", "generation_config", "tokenizer_config")
+    )
+    stops = generation.get("eos_token_id")
+    if renderer.protocol.stop_id not in (stops if isinstance(stops, list) else [stops]):
+        found.append(f"expected the stop token {renderer.protocol.stop_id} in generation_config.json, found {stops}")
+    if not config.get("architectures"):
+        found.append("expected architectures in config.json, found none")
+    if "auto_map" in config or "auto_map" in tokenizer:
+        found.append("expected no auto_map, which would run code, found one")
+    return found
 
 
 def parted(question: Question, *pairs: tuple[str, object, object]) -> list[Difference]:
@@ -173,7 +201,12 @@ def main() -> int:
     options = parser.parse_args()
     try:
         report = EvalReport.load(options.report)
-        asked = questions(report, Suites.load(options.suites), most=options.items)
+        renderer = load_renderer(options.folder)
+        if broken := faults(options.folder, renderer):
+            print(*(f"the folder: {fault}" for fault in broken), sep="\n")
+            print(f"0 questions asked: mend what a server would miss first ({options.folder})")
+            return DIFFERS
+        asked = questions(renderer, report, Suites.load(options.suites), most=options.items)
         if not asked:
             raise InputError("expected greedy answers to conversations on record, found none. Evaluate a chat suite.")
         limit = int(report.manifest.config["max_new_tokens"])

@@ -14,8 +14,9 @@ import torch
 import transformers
 
 from lifecycle.chat import golden
-from lifecycle.chat.protocol import load_tokenizer, protocol_of
-from lifecycle.chat.render import render
+from lifecycle.chat.calls import as_message
+from lifecycle.chat.render import load_renderer
+from lifecycle.chat.structure import Unrenderable
 from lifecycle.errors import InputError, LifecycleError
 from lifecycle.report.text import shown
 
@@ -29,9 +30,9 @@ REPLACEMENT = "�"
 
 
 class Ended(NamedTuple):
-    """An answer: its text, and why it ended ('stop token', 'window full', 'interrupted')."""
+    """An answer: its ids, and why it ended ('stop token', 'window full', 'interrupted')."""
 
-    text: str
+    ids: list[int]
     why: str
 
 
@@ -42,8 +43,9 @@ class Talk:
         if not 0 <= temperature < float("inf"):
             raise InputError(f"expected a temperature of 0 or more, found {temperature}. Try --temperature 0.7")
         self.folder = folder
-        self.tokenizer, self.protocol = load_tokenizer(folder), protocol_of(folder)
-        golden.check(self.tokenizer, folder)
+        self.renderer = load_renderer(folder)
+        self.tokenizer, self.protocol = self.renderer.tokenizer, self.renderer.protocol
+        golden.check(self.renderer, folder)
         transformers.utils.logging.disable_progress_bar()
         self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
@@ -51,7 +53,8 @@ class Talk:
         self.window = int(self.model.config.max_position_embeddings)
         self.temperature = temperature
         self.random = torch.Generator().manual_seed(seed)
-        self.messages: list[dict[str, str]] = []
+        self.messages: list[dict[str, Any]] = []
+        self.unanswered: list[str] = []
 
     def say(self, line: str, write: Callable[[str], object]) -> None:
         """Obey a command, or answer a line; everything that is shown goes through `write`."""
@@ -67,8 +70,9 @@ class Talk:
                 write(shown((self.folder / "chat_template.jinja").read_text(encoding="utf-8"), 100_000) + "\n")
             case "/reset":
                 self.messages = [message for message in self.messages[:1] if message["role"] == "system"]
+                self.unanswered = []
             case "/system":
-                self.messages = [{"role": "system", "content": rest}] if rest else []
+                self.messages, self.unanswered = [{"role": "system", "content": rest}] if rest else [], []
             case "/greedy":
                 self.temperature = 0.0
             case "/sample":
@@ -76,12 +80,17 @@ class Talk:
             case _ if command.startswith("/"):
                 write(f"no command is called {shown(command, 40)}\n{HELP}\n")
             case _:
-                self._answer(line, write)
+                try:
+                    self._answer(line, write)
+                except Unrenderable as refused:  # a foreign protocol knows no system turn, or nothing about this text
+                    write(f"{refused}\n")
 
     def tokens(self) -> str:
         """The conversation so far as the model sees it, a line a turn."""
-        waiting = not self.messages or self.messages[-1]["role"] != "assistant"
-        rendered = render(self.tokenizer, self.messages, generation_prompt=waiting)
+        if not self.messages:
+            return f"nothing was said yet, protocol {self.protocol.digest[:12]}"
+        waiting = self.messages[-1]["role"] != "assistant"
+        rendered = self.renderer.render(self.messages, generation_prompt=waiting)
         pieces = []
         for token, supervised in zip(rendered.ids, rendered.assistant_mask, strict=True):
             text = repr(self.tokenizer.decode([token], skip_special_tokens=False))[1:-1]
@@ -98,14 +107,27 @@ class Talk:
         write(f"expected a temperature above 0, found {shown(text, 40)!r}. Try /sample 0.7\n")
 
     def _answer(self, line: str, write: Callable[[str], object]) -> None:
-        asked = [*self.messages, {"role": "user", "content": line}]
-        prompt = render(self.tokenizer, asked, generation_prompt=True).ids
+        asked = [*self.messages, self._turn(line)]
+        if len(self.unanswered) > 1:
+            self.messages, self.unanswered = asked, self.unanswered[1:]
+            write(f"({len(self.unanswered)} more: what you type next is the result of the next call)\n")
+            return
+        prompt = self.renderer.render(asked, generation_prompt=True).ids
         if len(prompt) >= self.window:
             write(f"expected at most {self.window - 1} tokens, found {len(prompt)}. Say less, or /reset.\n")
             return
         ended = self._stream(prompt, write)
         write("\n" if ended.why == "stop token" else f"\n({ended.why}: the answer has no stop token)\n")
-        self.messages = [*asked, {"role": "assistant", "content": ended.text}]
+        answer = as_message(self.renderer, ended.ids)
+        self.messages, self.unanswered = [*asked, answer], [call["id"] for call in answer.get("tool_calls", ())]
+        if self.unanswered:
+            write("(a tool is called: what you type next is its result)\n")
+
+    def _turn(self, line: str) -> dict[str, Any]:
+        """What was typed, as the user says it or as the result of the first call without one."""
+        if self.unanswered:
+            return {"role": "tool", "tool_call_id": self.unanswered[0], "content": line}
+        return {"role": "user", "content": line}
 
     def _stream(self, prompt: list[int], write: Callable[[str], object]) -> Ended:
         """Write the answer as it comes; a character is written once all of its bytes are there."""
@@ -125,7 +147,7 @@ class Talk:
             why = "interrupted"
         text = self.tokenizer.decode(ids, skip_special_tokens=False)
         write(shown(text[written:], len(text)))
-        return Ended(text, why)
+        return Ended(ids, why)
 
     @torch.inference_mode()
     def _generate(self, prompt: list[int]) -> Iterator[int]:

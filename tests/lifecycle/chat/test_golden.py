@@ -1,15 +1,20 @@
 """Golden conversations: sealed with the tokenizer, rendered again, and the first token that differs is shown."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import tokenizers
 from tokenizers import normalizers
 
+from lifecycle.artifacts import Tokenizer
 from lifecycle.chat import golden
 from lifecycle.chat.folder import copy_tokenizer, save_tokenizer
-from lifecycle.chat.protocol import END, load_tokenizer
+from lifecycle.chat.protocol import END, load_tokenizer, protocol_of
+from lifecycle.chat.render import load_renderer
 from lifecycle.errors import ContractError
+from lifecycle.stages.tokenizer import TokenizerConfig
 
 
 @pytest.fixture
@@ -20,7 +25,7 @@ def folder(bpe, tmp_path):
 
 
 def test_what_was_sealed_is_rendered_again_after_it_was_carried_on(folder):
-    golden.check(load_tokenizer(folder), folder)
+    golden.check(load_renderer(folder), folder)
     sealed = golden.read(folder)
     assert len(sealed) == len(golden.CONVERSATIONS)
     for row in sealed:
@@ -39,8 +44,9 @@ def test_typed_special_tokens_are_text_in_the_golden_conversations(folder):
 def test_another_normaliser_is_shown_as_the_first_token_that_differs(folder):
     changed = tokenizers.Tokenizer.from_str(load_tokenizer(folder).to_str())
     changed.normalizer = normalizers.Replace("2", "3")
+    changed.save(str(folder / "tokenizer.json"))
     with pytest.raises(ContractError, match=r"golden conversation 0, token \d+: .* then, .* now") as refused:
-        golden.check(changed, folder)
+        golden.check(load_renderer(folder), folder)
     assert "12345" in str(refused.value)
     assert "13345" in str(refused.value)
 
@@ -50,9 +56,41 @@ def test_a_mask_that_was_shifted_by_one_is_a_difference(folder):
     mask = rows[2]["assistant_mask"]
     rows[2]["assistant_mask"] = [0, *mask[:-1]]
     (folder / golden.GOLDEN_FILE).write_text(json.dumps(rows))
-    difference = golden.first_difference(load_tokenizer(folder), golden.read(folder))
+    difference = golden.first_difference(load_renderer(folder), golden.read(folder))
     assert difference is not None
     assert (difference.conversation, difference.token) == (2, mask.index(1))
+
+
+def sealed_as_tokenizer(folder: Path) -> Tokenizer:
+    found = protocol_of(folder)
+    ids = {"bos_id": found.bos_id, "pad_id": found.pad_id, "stop_id": found.stop_id}
+    return Tokenizer(path=folder, vocab_size=330, protocol_digest=found.digest, **ids).seal(TokenizerConfig())
+
+
+def test_two_folders_that_speak_otherwise_are_told_apart_by_their_first_token(folder, bpe, tmp_path, tool_renderer):
+    ours = sealed_as_tokenizer(folder)
+    golden.speak_alike(ours, ours)
+    bpe.normalizer = normalizers.Replace("2", "3")
+    save_tokenizer(bpe, tmp_path / "normalised")
+    other = sealed_as_tokenizer(tmp_path / "normalised")
+    with pytest.raises(ContractError) as refused:
+        golden.speak_alike(ours, other)
+    said = str(refused.value)
+    assert ours.protocol_digest[:12] in said
+    assert other.protocol_digest[:12] in said
+    assert re.search(
+        r"0 parts at token 10: id 23 in '.*12345.*' in the first, id 24 in '.*13345.*' in the second", said
+    )
+    with pytest.raises(ContractError, match=r"token 2: id \d+ in '(.*)' in the first, id \d+ in '\1' in the second"):
+        golden.speak_alike(sealed_as_tokenizer(tmp_path / "with_tools"), ours)
+
+
+def test_two_folders_of_which_only_the_template_was_edited_are_told_apart_by_the_file(folder, tmp_path):
+    copy_tokenizer(folder, tmp_path / "edited")
+    template = tmp_path / "edited/chat_template.jinja"
+    template.write_text(template.read_text() + "\n")
+    with pytest.raises(ContractError, match=r"come out alike; these files differ: chat_template.jinja"):
+        golden.speak_alike(sealed_as_tokenizer(folder), sealed_as_tokenizer(tmp_path / "edited"))
 
 
 CUT = '[{"messages": [], "ids": [0, 1], "assistant_mask": [0], "tokens": ["a", "b"]}]'
@@ -63,4 +101,4 @@ def test_a_folder_that_cannot_be_checked_is_refused(folder, content):
     file = folder / golden.GOLDEN_FILE
     file.unlink() if content is None else file.write_text(content)
     with pytest.raises(ContractError, match=r"expected golden conversations.*rerun|Rerun"):
-        golden.check(load_tokenizer(folder), folder)
+        golden.check(load_renderer(folder), folder)

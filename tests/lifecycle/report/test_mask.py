@@ -3,8 +3,8 @@
 import pytest
 from rich.console import Console
 
-from lifecycle.chat.protocol import END, load_tokenizer
-from lifecycle.chat.render import render
+from lifecycle.chat.protocol import END
+from lifecycle.chat.render import load_renderer
 from lifecycle.data.jsonl import load_rows
 from lifecycle.errors import InputError
 from lifecycle.report import mask
@@ -34,7 +34,7 @@ def printed(rows) -> str:
 def test_each_token_is_shown_with_the_mask_training_gives_it(run, base, demonstrations):
     [row] = mask.of_run(run, "sft", rows=1)
     first = next(load_rows(demonstrations.path / "train.jsonl"))
-    rendered = render(load_tokenizer(base.path), first["messages"])
+    rendered = load_renderer(base.path).render(first["messages"])
     assert [piece.id for piece in row.pieces] == rendered.ids
     assert [piece.supervised for piece in row.pieces] == [bool(m) for m in rendered.assistant_mask]
     stop = row.pieces[-1]
@@ -69,3 +69,15 @@ def test_a_row_no_step_is_taken_on_says_so(run, base, demonstrations, monkeypatc
 def test_a_stage_without_a_mask_is_refused(run, stage):
     with pytest.raises(InputError, match="Name another run, or --stage sft or preference"):
         mask.of_run(run, stage, rows=1)
+
+
+def test_characters_of_several_tokens_are_whole_and_a_row_the_protocol_cannot_write_says_so(base, run, demonstrations):
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked, answer = {"role": "user", "content": "日本 \ufffd"}, {"role": "assistant", "content": "🎉é"}
+    calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    renderer = load_renderer(base.path)
+    row = mask._masked(renderer, "r", "s", [asked, answer, asked, answer], 64)
+    assert "".join(piece.text for piece in row.pieces) == renderer.structure.text([asked, answer, asked, answer])
+    assert "".join(piece.text for piece in row.pieces if piece.supervised) == f"🎉é{END}" * 2
+    refused = mask._masked(renderer, "r", "s", [asked, calling], 64)
+    assert (refused.pieces, refused.left_out) == ([], "left out: tool_calls_not_in_protocol")

@@ -6,14 +6,23 @@ import sys
 
 import pytest
 import tokenizers
+from foreign_base import write_tokenizer
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from lifecycle.artifacts import Corpus
-from lifecycle.chat.protocol import SPECIAL_TOKENS, load_tokenizer
+from lifecycle.artifacts import Checkpoint, Corpus
+from lifecycle.chat.adopt import prove
+from lifecycle.chat.protocol import SPECIAL_TOKENS, load_tokenizer, protocol_of
 from lifecycle.data.bpe import as_text
 from lifecycle.data.tokenizer_fit import Fit
-from lifecycle.errors import ContractError, InputError
-from lifecycle.stages.tokenizer import FIT, AdoptTokenizerConfig, TokenizerConfig, train_tokenizer
+from lifecycle.errors import ConfigError, ContractError, InputError
+from lifecycle.sealing import fingerprint
+from lifecycle.stages.tokenizer import (
+    FIT,
+    AdoptTokenizerConfig,
+    BaseTokenizerConfig,
+    TokenizerConfig,
+    train_tokenizer,
+)
 
 AGAIN = """
 import sys
@@ -33,6 +42,21 @@ def test_special_tokens_have_the_first_ids_and_text_comes_back(corpus, out_dir):
     assert tokenizer.vocab_size == bpe.get_vocab_size() == 400
     text = "Ünïcode\t 東京 1851\r\n\n  the ship"
     assert bpe.decode(bpe.encode(text).ids) == text
+
+
+def test_tools_add_two_tokens_and_without_them_no_artifact_changes(corpus, out_dir, tmp_path):
+    (tmp_path / "plain").mkdir()
+    plain = train_tokenizer(TokenizerConfig(vocab_size=400, reserved_tokens=2), corpus, out_dir=tmp_path / "plain")
+    tools = train_tokenizer(TokenizerConfig(vocab_size=402, reserved_tokens=2, tools=True), corpus, out_dir=out_dir)
+    without, with_them = (load_tokenizer(one.path).get_vocab() for one in (plain, tools))
+    behind = {"<|tool|>": 6, "<|call|>": 7, "<|reserved_0|>": 8, "<|reserved_1|>": 9}
+    assert with_them == {word: n + 2 * (n > 5) for word, n in without.items()} | behind
+    assert tools.protocol_digest != plain.protocol_digest
+    assert fingerprint(TokenizerConfig(tools=False), ()) == fingerprint(TokenizerConfig(), ())
+    assert fingerprint(TokenizerConfig(tools=True), ()) != fingerprint(TokenizerConfig(), ())
+    assert "tools" not in plain.manifest.config
+    with pytest.raises(InputError, match="at least 264 for 8 chat tokens, 0 reserved ones and 256 bytes, found 262"):
+        train_tokenizer(TokenizerConfig(vocab_size=262, tools=True), corpus, out_dir=out_dir)
 
 
 def test_another_process_makes_the_same_bytes(corpus, out_dir, tmp_path):
@@ -144,3 +168,23 @@ def test_a_folder_that_asks_for_code_to_be_run_is_refused(corpus, tmp_path, out_
     (tmp_path / "theirs" / name).write_text(content)
     with pytest.raises(InputError, match=r"expected a tokenizer that is data, found .*(theirs\.py|auto_map)"):
         train_tokenizer(AdoptTokenizerConfig(folder=tmp_path / "theirs"), corpus, out_dir=out_dir)
+
+
+def test_the_tokenizer_of_a_base_is_kept_file_for_file_and_its_fit_is_measured(corpus, tmp_path, out_dir):
+    (folder := tmp_path / "base").mkdir()
+    ids = write_tokenizer(folder)
+    prove(folder)
+    sizes = {"parameters": 9, "max_seq_len": 16, "steps": 0, "tokens_seen": 0, "final_loss": 4.0}
+    protocol = protocol_of(folder)
+    base = Checkpoint(path=folder, role="base", protocol_digest=protocol.digest, **sizes).seal(TokenizerConfig())
+    kept = train_tokenizer(BaseTokenizerConfig(), corpus, base, out_dir=out_dir)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "golden.json", "protocol.json"):
+        assert (out_dir / name).read_bytes() == (folder / name).read_bytes()
+    assert (kept.protocol_digest, kept.vocab_size, kept.pad_id == kept.stop_id) == (protocol.digest, ids, True)
+    assert [entry.digest for entry in kept.manifest.inputs] == [corpus.digest, base.digest]
+    assert Fit.model_validate_json((out_dir / FIT).read_text()).vocab_size == ids
+
+
+def test_without_a_base_there_is_no_tokenizer_to_keep(corpus, out_dir):
+    with pytest.raises(ConfigError, match="expected a base whose tokenizer is kept, found none"):
+        train_tokenizer(BaseTokenizerConfig(), corpus, out_dir=out_dir)

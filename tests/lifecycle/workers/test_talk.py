@@ -6,8 +6,7 @@ import json
 import pytest
 import torch
 
-from lifecycle.chat.protocol import load_tokenizer
-from lifecycle.chat.render import render
+from lifecycle.chat.render import load_renderer
 from lifecycle.errors import ContractError, InputError
 from lifecycle.workers import talk
 from lifecycle.workers.talk import Talk
@@ -29,7 +28,7 @@ def talking(base):
 def test_the_greedy_answer_is_the_one_transformers_generates(talking):
     one, screen = talking
     one.say("ab", screen.append)
-    prompt = render(load_tokenizer(one.folder), [{"role": "user", "content": "ab"}], generation_prompt=True).ids
+    prompt = load_renderer(one.folder).render([{"role": "user", "content": "ab"}], generation_prompt=True).ids
     tokens = one.model.generate(
         torch.tensor([prompt]), max_length=one.window, do_sample=False, eos_token_id=one.protocol.stop_id
     )[0, len(prompt) :].tolist()
@@ -44,6 +43,24 @@ def test_a_second_turn_is_read_behind_the_first(talking):
         one.messages[-1]["content"] = "ok"  # the answers of random weights fill the window
     assert [message["content"] for message in one.messages] == ["ab", "ok", "x", "ok"]
     assert [message["role"] for message in one.messages] == ["user", "assistant"] * 2
+
+
+def test_what_is_typed_behind_calls_are_their_results_and_then_the_model_goes_on(talking, tool_renderer, monkeypatch):
+    one, screen = talking
+    one.renderer, one.tokenizer = tool_renderer, tool_renderer.tokenizer
+    call, prompts = '<|call|>{"name": "look_up", "arguments": {}}', []
+    answers = [tool_renderer.tokenizer.encode(text).ids for text in (call * 2 + "<|end|>", "ok<|end|>")]
+    monkeypatch.setattr(one, "window", 999)
+    monkeypatch.setattr(one, "_generate", lambda prompt: prompts.append(prompt) or iter(answers[len(prompts) - 1]))
+    for line in ("What?", "7", "8"):
+        one.say(line, screen.append)
+    assert [message["role"] for message in one.messages] == ["user", "assistant", "tool", "tool", "assistant"]
+    asked = tool_renderer.tokenizer.decode(prompts[1], skip_special_tokens=False)
+    assert asked == (
+        f"<|bos|><|user|>What?<|end|><|assistant|>{call * 2}<|end|><|tool|>7<|end|><|tool|>8<|end|><|assistant|>"
+    )
+    assert "(a tool is called: what you type next is its result)" in screen.text
+    assert one.unanswered == []
 
 
 def test_tokens_are_shown_with_what_training_would_supervise(talking):
