@@ -20,11 +20,13 @@ def add(commands: Any) -> None:
     """Add both to a parser."""
     show = commands.add_parser("show", help="the runs of a store, their stages, decisions, and what is live")
     show.add_argument(
-        "what", nargs="?", help="one run: its name, how it begins, or `last`; or `corpus`, `tokenizer`, `mask`"
+        "what",
+        nargs="?",
+        help="one run: its name, how it begins, or `last`; or `corpus`, `tokenizer`, `demonstrations`, `mask`",
     )
-    show.add_argument("run", nargs="?", help="whose corpus, tokenizer or mask; default: the newest")
+    show.add_argument("run", nargs="?", help="whose corpus, tokenizer, ... or mask; default: the newest")
     show.add_argument(
-        "--dropped", nargs="?", const="", metavar="REASON", help="of `corpus`: examples of what was dropped for it"
+        "--dropped", nargs="?", const="", metavar="REASON", help="of data: examples of what was dropped for it"
     )
     show.add_argument("--stage", default="sft", help="of `mask`: sft (default) or preference")
     show.add_argument("--rows", type=int, default=5, help="of `mask`: how many; default: 5")
@@ -32,8 +34,8 @@ def add(commands: Any) -> None:
     of_a_store(show, json=True)
     show.set_defaults(run_command=show_what)
     page = commands.add_parser("report", help="a run's evaluation, or its data card, as a page that needs nothing else")
-    page.add_argument("what", help="the run: its name, how it begins, or `last`; or `corpus`, for a data card")
-    page.add_argument("run", nargs="?", help="whose corpus; default: the newest")
+    page.add_argument("what", help="the run: its name, how it begins, or `last`; or `corpus` or `demonstrations`: data")
+    page.add_argument("run", nargs="?", help="whose data; default: the newest")
     page.add_argument("--against", metavar="RUN", help="compare with this run's evaluation, not with what was live")
     page.add_argument("--out", metavar="FILE", help="where to write it; default: beside the run's record")
     of_a_store(page)
@@ -48,6 +50,8 @@ def show_what(options: argparse.Namespace) -> int:
             data_card.show_corpus(store, options.run, dropped=options.dropped, as_json=options.json)
         case "tokenizer":
             data_card.show_tokenizer(store, options.run, as_json=options.json)
+        case "demonstrations":
+            data_card.show_demonstrations(store, options.run, dropped=options.dropped, as_json=options.json)
         case "mask":
             show_mask(store, options)
         case name:
@@ -86,8 +90,9 @@ def show_mask(store: Store, options: argparse.Namespace) -> None:
 def draw_report(options: argparse.Namespace) -> int:
     """Write a run's report, or its data card, and print where it is."""
     store, out = existing_store(options.store), options.out
-    if options.what == "corpus":
-        data_card.report_corpus(store, options.run, out)
+    if options.what in ("corpus", "demonstrations"):
+        write = data_card.report_corpus if options.what == "corpus" else data_card.report_demonstrations
+        write(store, options.run, out)
         return 0
     from lifecycle.report.evaluation import write_report  # pyarrow and all suites: `show` must not wait for them
 

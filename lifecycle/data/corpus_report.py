@@ -21,9 +21,11 @@ StepName = Literal[
     "exact_duplicates",
     "near_duplicates",
     "decontamination",
+    "held_out_prompts",
     "caps",
     "mixture",
 ]
+"""Of a corpus all but `held_out_prompts`, of demonstrations all but `normalise` and `scrub`."""
 
 
 class Facts(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lifecycle.data.filters import Drop
-from lifecycle.data.sources.places import DataFolder, TaggedPlace, TextFolder, without_credentials
+from lifecycle.data.sources.places import DataFolder, SavedDataset, TaggedPlace, TextFolder, without_credentials
 from lifecycle.sealing import later_field
 
 URL_START = re.compile(r"[a-z][a-z0-9+]+:/")  # a Path has lost the second slash
@@ -40,7 +40,7 @@ class Source(BaseModel):
     @property
     def is_here(self) -> bool:
         """Whether it can be read without a network."""
-        return isinstance(self.path, Path | DataFolder | TextFolder)
+        return isinstance(self.path, Path | DataFolder | TextFolder | SavedDataset)
 
     @model_validator(mode="before")
     @classmethod

@@ -30,14 +30,14 @@ def drop_repeated_ids(selection: Selection) -> dict[str, str]:
     return first
 
 
-def find_copies(selection: Selection, *, drop: bool) -> I64:
+def find_copies(selection: Selection, *, drop: bool, reason: str = "duplicate_exact") -> I64:
     """For every document the first one with the same text; the others are dropped, if asked for."""
     documents = selection.catalogue.documents()
     first = np.arange(len(selection.catalogue))
     first[documents] = documents[first_copies(selection.catalogue.texts[documents])]
     if drop:
         copies = documents[first[documents] != documents]
-        selection.drop("exact_duplicates", "duplicate_exact", copies, lambda d: f"copy of {selection.name(first[d])}")
+        selection.drop("exact_duplicates", reason, copies, lambda d: f"copy of {selection.name(first[d])}")
     return first
 
 
@@ -50,10 +50,12 @@ def find_near_copies(
     scratch: Path,
     shard_bytes: int,
     bytes_per_task: int,
+    longest: bool = True,
 ) -> tuple[I64, Duplicates]:
     """For every document that is in the label of its cluster, which it shares with all copies and near-copies of it.
 
-    Of a cluster the longest stays, and the first of several as long; the others are dropped, if asked for.
+    Of a cluster the longest stays (else the first), and the first of several as long; the others are dropped, if asked
+    for.
     """
     catalogue = selection.catalogue
     documents = catalogue.documents()
@@ -65,7 +67,8 @@ def find_near_copies(
         bytes_per_task=bytes_per_task,
         compiled=catalogue.characters_in() >= COMPILED_FROM_CHARACTERS,
     )
-    kept = documents[kept_of_each(found.cluster, catalogue.characters[documents].astype(np.int64))]
+    worth = catalogue.characters[documents].astype(np.int64) if longest else np.ones(len(documents), np.int64)
+    kept = documents[kept_of_each(found.cluster, worth)]
     copies = np.flatnonzero(kept != documents)
     selection.drop(
         "near_duplicates",

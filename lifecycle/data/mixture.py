@@ -76,9 +76,9 @@ class Mixture(BaseModel):
         return None
 
 
-def asked_shares(mixture: Mixture, weights: Sequence[float | None], available: Sequence[int]) -> list[float]:
+def asked_shares(shares: Ratio | Temperature, weights: Sequence[float | None], available: Sequence[int]) -> list[float]:
     """The share of each source; they add up to 1."""
-    match mixture.shares:
+    match shares:
         case Temperature(temperature=temperature):
             parts = [size ** (1 / temperature) for size in available]
         case Ratio():
@@ -123,15 +123,17 @@ def repeats_for(places: U64, sizes: I64, target: float) -> I64:
     return repeats
 
 
-def shortfalls(asked: Mapping[str, float], achieved: Mapping[str, float], budget: int | None, total: int) -> list[str]:
+def shortfalls(
+    asked: Mapping[str, float], achieved: Mapping[str, float], budget: int | None, total: int, unit: str = "bytes"
+) -> list[str]:
     """A sentence for each share that is off by more than TOLERANCE of itself, and one for a budget not reached."""
     found = [
-        f"{name}: asked {share:.4g} of the training bytes, achieved {achieved[name]:.4g}"
+        f"{name}: asked {share:.4g} of the training {unit}, achieved {achieved[name]:.4g}"
         for name, share in asked.items()
         if abs(achieved[name] - share) > TOLERANCE * share
     ]
     if budget is not None and total < (1 - TOLERANCE) * budget:
-        found.append(f"budget: asked {budget} bytes, achieved {total}: every source has come max_epochs times")
+        found.append(f"budget: asked {budget} {unit}, achieved {total}: every source has come max_epochs times")
     return found
 
 
@@ -149,7 +151,7 @@ def mix(
     if mixture is None:
         repeats[np.concatenate(own)] = 1
     else:
-        shares = asked_shares(mixture, [source.weight for source in sources], available)
+        shares = asked_shares(mixture.shares, [source.weight for source in sources], available)
         asked = {source.name: share for source, share in zip(sources, shares, strict=True)}
         most = [size * source.max_epochs for size, source in zip(available, sources, strict=True)]
         planned = planned_bytes(shares, most, mixture.budget_bytes)

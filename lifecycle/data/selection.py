@@ -1,6 +1,6 @@
 """What is dropped on the numbers of all documents: each step says which go and why, and is counted and sampled here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +21,24 @@ class Selection:
 
     def drop(self, step: StepName, reason: str, documents: I64, detail: Callable[[int], str]) -> None:
         """Take these documents out, for one reason; `detail` is asked of the few that are kept as samples."""
-        goes = np.zeros(len(self.catalogue), bool)
-        goes[documents] = True
+        self.drop_each(step, {reason: documents}, detail)
+
+    def drop_each(self, step: StepName, reasons: Mapping[str, I64], detail: Callable[[int], str]) -> None:
+        """The same for a step with several reasons; a document that is in two of them goes for the first."""
+        goes = np.zeros(len(self.catalogue), np.uint8)
+        for number, documents in reversed(list(enumerate(reasons.values(), 1))):
+            goes[documents] = number
         for number, source in enumerate(self.sources):
             own = self.catalogue.of_source(number)
-            out = own[goes[own]]
-            entered, dropped = self.tally(own), self.tally(out)
-            left = Tally(documents=entered.documents - dropped.documents, bytes=entered.bytes - dropped.bytes)
-            reasons = {reason: dropped} if len(out) else {}
-            self.funnel.add(source, {step: SourceStep(entered=entered, left=left, dropped=reasons)})
-            for document in out[: self.funnel.samples.per_reason].tolist():
-                self.funnel.samples.drop(self.catalogue.read(document), Drop(reason, detail(document)))
-        self.catalogue.is_in[goes] = False
+            out = {reason: own[goes[own] == place] for place, reason in enumerate(reasons, 1)}
+            entered, gone = self.tally(own), self.tally(own[goes[own] > 0])
+            left = Tally(documents=entered.documents - gone.documents, bytes=entered.bytes - gone.bytes)
+            dropped = {reason: self.tally(documents) for reason, documents in out.items() if len(documents)}
+            self.funnel.add(source, {step: SourceStep(entered=entered, left=left, dropped=dropped)})
+            for reason, documents in out.items():
+                for document in documents[: self.funnel.samples.per_reason].tolist():
+                    self.funnel.samples.drop(self.catalogue.read(document), Drop(reason, detail(document)))
+        self.catalogue.is_in[goes > 0] = False
 
     def tally(self, documents: I64) -> Tally:
         return Tally(documents=len(documents), bytes=int(self.catalogue.sizes[documents].sum(dtype=np.int64)))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from lifecycle.artifacts import Corpus
 from lifecycle.data import corpus_report
 from lifecycle.data.corpus_report import CorpusReport, Histogram, Step, StepName, Tally
+from lifecycle.data.demonstrations_report import DemonstrationsReport
 from lifecycle.data.scrub import Scrubbing, scrub
 from lifecycle.report.key_numbers import size
 from lifecycle.report.sealed_files import opened, sealed_bytes, told
@@ -36,7 +37,7 @@ STEPS: Mapping[StepName, str] = {
 }
 ASKED_FOR: frozenset[StepName] = frozenset({"caps", "mixture"})
 """Steps that drop good text because a recipe asks for less of it: what they drop is no loss."""
-SILENT = ASKED_FOR | {"normalise", "scrub", "repeated_ids"}
+SILENT = ASKED_FOR | {"normalise", "scrub", "repeated_ids", "held_out_prompts"}
 
 
 class Sample(BaseModel):
@@ -106,12 +107,16 @@ class SourceLine:
 
 
 @dataclass(frozen=True)
-class DataCard:
-    """A corpus with its report and the examples of what it dropped."""
+class Card:
+    """What cards have in common: a funnel with its steps and reasons, and examples of what was dropped."""
 
-    corpus: Corpus
-    report: CorpusReport
+    report: CorpusReport | DemonstrationsReport
     samples: Sequence[Sample]
+
+    labels: ClassVar[Mapping[StepName, str]]
+    """The steps there may be, in words."""
+    unit: ClassVar[str]
+    """What is counted, in the plural."""
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -122,16 +127,11 @@ class DataCard:
     def off(self) -> list[StepName]:
         """Steps that did not run. That nothing was found then says nothing."""
         ran = {step.name for step in self.report.steps}
-        return [name for name in get_args(StepName) if name not in ran]
+        return [name for name in self.labels if name not in ran]
 
     @cached_property
     def read(self) -> Tally:
         return total(one.entered for one in self.report.steps[0].sources.values())
-
-    @cached_property
-    def kept(self) -> Tally:
-        documents = sum(source.kept for source in self.corpus.sources.values())
-        return Tally(documents=documents, bytes=sum(source.kept_bytes for source in self.corpus.sources.values()))
 
     @cached_property
     def dropped(self) -> list[Dropped]:
@@ -150,11 +150,43 @@ class DataCard:
     @property
     def keeps_near_duplicates(self) -> bool:
         """They are looked for, so that none is on both sides of the validation split, but not dropped."""
-        return bool(self.corpus.manifest.config.get("keep_near_duplicates"))
+        return False
 
     def count_of(self, reason: str) -> int:
         """Documents dropped for it."""
         return sum(one.documents for one in self.dropped if one.reason == reason)
+
+    @cached_property
+    def languages(self) -> dict[str, dict[str, int]]:
+        """Source -> language -> documents, the commonest first; beyond SHOWN_LANGUAGES as `others`."""
+        found = {}
+        for source, tallies in self.report.languages.items():
+            ranked = sorted(tallies.items(), key=lambda item: (-item[1].documents, item[0]))
+            found[source] = {code: tally.documents for code, tally in ranked[:SHOWN_LANGUAGES]}
+            if rest := sum(tally.documents for _, tally in ranked[SHOWN_LANGUAGES:]):
+                found[source]["others"] = rest
+        return found
+
+
+@dataclass(frozen=True)
+class DataCard(Card):
+    """A corpus with its report and the examples of what it dropped."""
+
+    report: CorpusReport
+    corpus: Corpus
+
+    labels: ClassVar[Mapping[StepName, str]] = STEPS
+    unit: ClassVar[str] = "documents"
+
+    @cached_property
+    def kept(self) -> Tally:
+        documents = sum(source.kept for source in self.corpus.sources.values())
+        return Tally(documents=documents, bytes=sum(source.kept_bytes for source in self.corpus.sources.values()))
+
+    @property
+    def keeps_near_duplicates(self) -> bool:
+        """They are looked for, so that none is on both sides of the validation split, but not dropped."""
+        return bool(self.corpus.manifest.config.get("keep_near_duplicates"))
 
     @cached_property
     def sources(self) -> list[SourceLine]:
@@ -180,24 +212,13 @@ class DataCard:
             for name, count in self.corpus.sources.items()
         ]
 
-    @cached_property
-    def languages(self) -> dict[str, dict[str, int]]:
-        """Source -> language -> documents, the commonest first; beyond SHOWN_LANGUAGES as `others`."""
-        found = {}
-        for source, tallies in self.report.languages.items():
-            ranked = sorted(tallies.items(), key=lambda item: (-item[1].documents, item[0]))
-            found[source] = {code: tally.documents for code, tally in ranked[:SHOWN_LANGUAGES]}
-            if rest := sum(tally.documents for _, tally in ranked[SHOWN_LANGUAGES:]):
-                found[source]["others"] = rest
-        return found
-
 
 def card_of(folder: Path) -> DataCard:
     """The card of the corpus sealed in a folder."""
     corpus = opened(Corpus, folder)
     report = told(CorpusReport, corpus, corpus_report.FILE)
     rows = sealed_bytes(corpus, SAMPLES).splitlines() if SAMPLES in corpus.manifest.files else []
-    return DataCard(corpus, report, [_sample(row) for row in rows])
+    return DataCard(report, samples_of(rows), corpus)
 
 
 def headline(card: DataCard) -> str:
@@ -248,6 +269,11 @@ def together(histograms: Sequence[Histogram]) -> Histogram | None:
         kept=[sum(counts) for counts in zip(*(one.kept for one in histograms), strict=True)],
         dropped=[sum(counts) for counts in zip(*(one.dropped for one in histograms), strict=True)],
     )
+
+
+def samples_of(rows: Iterable[bytes]) -> list[Sample]:
+    """The examples of a file of them, as they may be shown."""
+    return [_sample(row) for row in rows]
 
 
 def _sample(row: bytes) -> Sample:

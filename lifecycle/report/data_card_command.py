@@ -1,6 +1,7 @@
-"""`show corpus`, `show tokenizer` and `report corpus`: a run's data on the terminal, for a program, or as a page."""
+"""`show` and `report` of a corpus, a tokenizer or demonstrations: on the terminal, for a program, or as a page."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from lifecycle.errors import InputError
 from lifecycle.report import data_card_screens as screens
 from lifecycle.report.data_card import card_of
 from lifecycle.runs import Run, all_runs, find_run
-from lifecycle.sealing import MANIFEST
+from lifecycle.sealing import MANIFEST, write_atomically
 from lifecycle.store import Store
 
-KINDS = {"corpus": "Corpus", "tokenizer": "Tokenizer"}
+KINDS = {"corpus": "Corpus", "tokenizer": "Tokenizer", "demonstrations": "Demonstrations"}
 
 
 def show_corpus(store: Store, name: str | None, *, dropped: str | None, as_json: bool) -> None:
@@ -37,6 +38,35 @@ def show_tokenizer(store: Store, name: str | None, *, as_json: bool) -> None:
     if as_json:
         return _print_json({"path": str(card.tokenizer.path), **card.tokenizer.facts(), "fit": card.fit.model_dump()})
     return _print(tokenizer_screen(card))
+
+
+def show_demonstrations(store: Store, name: str | None, *, dropped: str | None, as_json: bool) -> None:
+    """Print demonstrations; with `dropped`, the examples of a reason, or every reason where it is empty."""
+    from lifecycle.report import demonstrations_card_shown as shown
+    from lifecycle.report.demonstrations_card import card_of
+
+    folder = folder_of(store, "demonstrations", name)
+    card = card_of(folder)
+    if as_json:
+        return _print_json(shown.as_data(card, dropped))
+    if dropped is None:
+        _print(shown.screen(card))
+        where = " ".join(["python -m lifecycle show demonstrations", *([name] if name else []), "--dropped REASON"])
+        return _print(f"\nexamples: {where}\nfolder:   {folder}", soft_wrap=True)
+    return _print(screens.examples_screen(card, dropped) if dropped else screens.reasons_screen(card))
+
+
+def report_demonstrations(store: Store, name: str | None, out: str | None) -> None:
+    """Write the page of demonstrations beside the run's record, or as the file asked for, and say where it is."""
+    from lifecycle.report.demonstrations_card import card_of
+    from lifecycle.report.demonstrations_card_shown import page
+
+    run = run_with(store, "demonstrations", name)
+    command = f"python -m lifecycle {shlex.join(['report', 'demonstrations', run.name])}"
+    to = Path(out) if out else run.folder / "demonstrations.html"
+    card = card_of(folder_of(store, "demonstrations", run.name))
+    write_atomically(to, page(card, name=run.name, command=command).encode())
+    print(to)
 
 
 def report_corpus(store: Store, name: str | None, out: str | None) -> None:

@@ -59,7 +59,7 @@ def _losses(card: DataCard) -> Iterator[Notice]:
             yield Notice("bad", f"{said}: lines were taken out, or the long documents went.")
         if (bad := _bad_rows(source)) > BAD_ROWS * source.read.documents:
             yield Notice("open", f"{bad:,} of {source.read.documents:,} rows of {source.name} were no documents.")
-        if fault := _fault_of_licence(source.licence):
+        if fault := fault_of_licence(source.licence):
             yield Notice("open", f"The licence of {source.name}, {source.licence}, {fault}.")
 
 
@@ -106,7 +106,8 @@ def _bad_rows(source: SourceLine) -> int:
     return sum(count for reason, count in source.dropped.items() if reason.startswith("row_"))
 
 
-def _fault_of_licence(licence: str) -> str:
+def fault_of_licence(licence: str) -> str:
+    """What a licence forbids, or that it says nothing."""
     words = licence.lower().replace("_", "-").split("-")
     if licence.strip().lower() in ("unknown", "none", "noassertion", "unstated", "other", "?"):
         return "says nothing: find out before anything made from it is released"

@@ -58,7 +58,7 @@ def html(card: DataCard, tokenizer: TokenizerCard | None = None, *, name: str, a
             scores=[pictures.scores(card, name) for name in card.report.scores],
             shares=pictures.shares(card),
             clusters=pictures.clusters(card),
-            settings=dict(_flat({k: v for k, v in card.corpus.manifest.config.items() if k != "sources"})),
+            settings=dict(flat({k: v for k, v in card.corpus.manifest.config.items() if k != "sources"})),
             sections={id: title for id, title in SECTIONS.items() if there.get(id, True)},
         )
     )
@@ -110,14 +110,14 @@ def _shown(card: DataCard, tokenizer: TokenizerCard | None) -> dict[str, Any]:
         "summary": summary(card),
         "notices": sorted([*notices(card), *(tokenizer.notices if tokenizer else [])], key=lambda notice: notice.tone),
         "steps": [(STEPS[step.name], left(step), lost(step)) for step in card.steps],
-        "reasons": [_reason(one) for one in card.dropped],
+        "reasons": [reason_shown(one) for one in card.dropped],
         "size": size,
         "shown_tokens": SHOWN_TOKENS,
         "excerpt_characters": EXCERPT_CHARACTERS,
     }
 
 
-def _reason(found: Dropped) -> dict[str, Any]:
+def reason_shown(found: Dropped) -> dict[str, Any]:
     """A reason in words, with examples: the first of every source, then the second of every source."""
     turns: list[tuple[int, Sample]] = []
     seen = Counter[str]()
@@ -128,10 +128,10 @@ def _reason(found: Dropped) -> dict[str, Any]:
     return {"found": found, "means": meaning(found.reason), "family": family(found.reason), "examples": examples}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested settings as `quality.gopher.min_words`; what is None is off."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", "off" if value is None else value

@@ -6,7 +6,7 @@ from functools import partial
 
 from lifecycle.data.corpus_report import Histogram
 from lifecycle.report import figures
-from lifecycle.report.data_card import STEPS, DataCard, left, lost, together
+from lifecycle.report.data_card import Card, DataCard, left, lost, together
 from lifecycle.report.figures import Axis, Bar, Counts, Mark, Row, Step
 from lifecycle.report.picture import Picture, drawn
 from lifecycle.report.words import percent
@@ -18,27 +18,27 @@ SCORES: Mapping[str, str] = {"language": "probability of the language found"}
 BEFORE, AFTER, ASKED = "of the rows read", "of the training text", "asked for"
 
 
-def funnel(card: DataCard) -> Picture:
+def funnel(card: Card) -> Picture:
     """What is left after each step, and what each dropped."""
     steps = [Step("rows read", card.read.documents)]
-    steps += [Step(STEPS[step.name], left(step).documents, _few(lost(step))) for step in card.steps]
-    caption = "Documents. Each bar counts what also passed every bar above it."
+    steps += [Step(card.labels[step.name], left(step).documents, _few(lost(step))) for step in card.steps]
+    caption = f"{card.unit[0].upper()}{card.unit[1:]}. Each bar counts what also passed every bar above it."
     if card.off:
         caption += f" Off: {', '.join(name.replace('_', ' ') for name in card.off)}."
-    return drawn(partial(figures.funnel, steps), caption, title="From rows to documents")
+    return drawn(partial(figures.funnel, steps), caption, title=f"From rows to {card.unit}")
 
 
-def lengths(card: DataCard) -> list[Picture]:
+def lengths(card: Card) -> list[Picture]:
     """How long documents are, those kept and those dropped: of all sources, then of each."""
-    axis = Axis("characters in a document", lambda power: f"{2**power:,.0f}")
+    axis = Axis(f"characters in a {card.unit.removesuffix('s')}", lambda power: f"{2**power:,.0f}")
     pictures = []
     for source, found in _of_all_and_each(card.report.lengths):
-        caption = f"Of {sum(found.kept):,} documents kept, half have at most {_middle(found, found.kept)} characters"
+        caption = f"Of {sum(found.kept):,} {card.unit} kept, half have at most {_middle(found, found.kept)} characters"
         if any(found.dropped):
             caption += f"; of {sum(found.dropped):,} dropped, at most {_middle(found, found.dropped)}"
         places = [math.log2(max(edge, 0.5)) for edge in found.edges]
-        title = f"Length of documents, {source}"
-        pictures.append(_histogram(found, places, axis, f"{caption}.", title=title))
+        title = f"Length of {card.unit}, {source}"
+        pictures.append(_histogram(found, places, axis, f"{caption}.", title=title, unit=card.unit))
     return pictures
 
 
@@ -76,7 +76,7 @@ def shares(card: DataCard) -> Picture:
     return drawn(draw, caption, title="Source shares before and after")
 
 
-def clusters(card: DataCard) -> Picture | None:
+def clusters(card: Card) -> Picture | None:
     """How many near-duplicates belong together."""
     near = card.report.near_duplicates
     if near is None or not near.cluster_sizes:
@@ -85,9 +85,9 @@ def clusters(card: DataCard) -> Picture | None:
     for first, after in zip(CLUSTER_BINS, [*CLUSTER_BINS[1:], math.inf], strict=True):
         found = sum(count for size, count in near.cluster_sizes.items() if first <= size < after)
         if found:
-            rows.append(Bar(f"{_sizes(first, after)} documents", found, says=f"{found:,}"))
+            rows.append(Bar(f"{_sizes(first, after)} {card.unit}", found, says=f"{found:,}"))
     caption = (
-        f"{near.clusters:,} clusters of {near.documents:,} documents; "
+        f"{near.clusters:,} clusters of {near.documents:,} {card.unit}; "
         f"{'all of them stay, as asked' if card.keeps_near_duplicates else 'one of each stays'}. "
         f"The largest has {max(near.cluster_sizes):,}."
     )
@@ -107,16 +107,18 @@ def _bar_of(card: DataCard, score: str) -> float | None:
     return rule.get("min_score") if isinstance(rule, Mapping) else None
 
 
-def _histogram(found: Histogram, places: Sequence[float], x: Axis, caption: str, *, title: str) -> Picture:
+def _histogram(
+    found: Histogram, places: Sequence[float], x: Axis, caption: str, *, title: str, unit: str = "documents"
+) -> Picture:
     """Documents kept as bars, documents dropped as an outline, each as shares: few drops would not be seen as counts.
 
     The empty bins at both ends are left out.
     """
     used = [i for i, both in enumerate(zip(found.kept, found.dropped, strict=True)) if any(both)] or [0]
     first, last = used[0], used[-1] + 1
-    counts = [Counts("of documents kept", _of_whole(found.kept[first:last]))]
+    counts = [Counts(f"of {unit} kept", _of_whole(found.kept[first:last]))]
     if any(found.dropped):
-        counts.append(Counts("of documents dropped", _of_whole(found.dropped[first:last]), "bad"))
+        counts.append(Counts(f"of {unit} dropped", _of_whole(found.dropped[first:last]), "bad"))
     draw = partial(figures.histogram, places[first : last + 1], counts, x=x, y=Axis("share", percent))
     return drawn(draw, caption, title=title)
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifecycle.errors import InputError
-from lifecycle.report.data_card import STEPS, DataCard, Dropped, headline, left, lost, summary
+from lifecycle.report.data_card import Card, DataCard, Dropped, headline, left, lost, summary
 from lifecycle.report.data_card_notices import Notice, notices
 from lifecycle.report.key_numbers import size
 from lifecycle.report.reasons import family, meaning
@@ -25,20 +25,20 @@ STYLES = {"bad": "red", "open": "yellow"}
 def corpus_screen(card: DataCard) -> RenderableType:
     """The funnel, the sources, and what to look at."""
     parts: list[RenderableType] = [Text(headline(card), style="bold"), Text(summary(card)), Text()]
-    parts += [_funnel(card), Text(), _sources(card), Text(), _mixture(card)]
+    parts += [funnel(card), Text(), _sources(card), Text(), _mixture(card)]
     if card.off:
         parts.append(Text(f"\noff: {', '.join(name.replace('_', ' ') for name in card.off)}", style="dim"))
     found = notices(card)
     if found:
-        parts += [Text(), *_notices(found)]
+        parts += [Text(), *notice_lines(found)]
     return Group(*parts)
 
 
-def examples_screen(card: DataCard, reason: str) -> RenderableType:
+def examples_screen(card: Card, reason: str) -> RenderableType:
     """What was dropped for a reason: real documents, every character of them made harmless."""
     found = of_reason(card, reason)
     by_source = ", ".join(f"{source} {count:,}" for source, count in found.by_source.items() if count)
-    title = Text.assemble((reason, "bold"), f": {found.documents:,} documents ({by_source})")
+    title = Text.assemble((reason, "bold"), f": {found.documents:,} {card.unit} ({by_source})")
     paper = family(reason).paper
     said = "; ".join(filter(None, [meaning(reason), paper and f"{paper}, {family(reason).link}"]))
     parts: list[RenderableType] = [title, Text(said, style="dim"), Text()]
@@ -46,13 +46,13 @@ def examples_screen(card: DataCard, reason: str) -> RenderableType:
         source, name = (one_line(sample.source), "cyan"), (one_line(sample.id), "bold")
         parts.append(Text.assemble(source, " ", name, "  ", one_line(sample.detail)))
         parts.append(Padding(Text(sample.excerpt(EXCERPT_CHARACTERS)), (0, 0, 1, 2)))
-    kept = f"{len(found.samples):,} of {found.documents:,} were kept as examples (corpus.samples_per_reason)"
+    kept = f"{len(found.samples):,} of {found.documents:,} were kept as examples"
     return Group(*parts, Text(f"{kept}; personal data in them is replaced.", style="dim"))
 
 
-def reasons_screen(card: DataCard) -> RenderableType:
+def reasons_screen(card: Card) -> RenderableType:
     """Every reason with its count and what it means."""
-    table = columns("reason", "documents", words=1)
+    table = columns("reason", card.unit, words=1)
     table.add_column("means", overflow="fold")
     for found in card.dropped:
         table.add_row(found.reason, f"{found.documents:,}", Text(meaning(found.reason), style="dim"))
@@ -70,12 +70,12 @@ def columns(*names: str, words: int) -> Table:
     return table
 
 
-def of_reason(card: DataCard, reason: str) -> Dropped:
+def of_reason(card: Card, reason: str) -> Dropped:
     """What was dropped for this reason; refuses one for which nothing was."""
     found = {one.reason: one for one in card.dropped}
     if reason not in found:
         known = ", ".join(f"{one.reason} ({one.documents:,})" for one in card.dropped) or "none"
-        raise InputError(f"expected a reason for which documents were dropped, found {reason!r}. There are: {known}.")
+        raise InputError(f"expected a reason for which {card.unit} were dropped, found {reason!r}. There are: {known}.")
     return found[reason]
 
 
@@ -97,12 +97,12 @@ def corpus_data(card: DataCard, reason: str | None = None) -> dict[str, Any]:
     }
 
 
-def _funnel(card: DataCard) -> RenderableType:
+def funnel(card: Card) -> RenderableType:
     """A bar for each step, and under it what was dropped there."""
-    wide, whole = max(map(len, STEPS.values())), max(1, card.read.documents)
+    wide, whole = max(map(len, card.labels.values())), max(1, card.read.documents)
     lines: list[RenderableType] = [_bar("rows read".ljust(wide), whole, whole)]
     for step in card.steps:
-        lines.append(_bar(STEPS[step.name].ljust(wide), left(step).documents, whole))
+        lines.append(_bar(card.labels[step.name].ljust(wide), left(step).documents, whole))
         reasons = lost(step)
         some = [f"−{number:,} {reason}" for reason, number in list(reasons.items())[:REASONS]]
         if len(reasons) > REASONS:
@@ -136,5 +136,5 @@ def _mixture(card: DataCard) -> RenderableType:
     return table
 
 
-def _notices(found: Iterable[Notice]) -> list[RenderableType]:
+def notice_lines(found: Iterable[Notice]) -> list[RenderableType]:
     return [Text(f"• {one_line(notice.text, 400)}", style=STYLES[notice.tone]) for notice in found]

@@ -35,7 +35,7 @@ def told(kind: type[M], artifact: Artifact, name: str) -> M:
 
 def sealed_bytes(artifact: Artifact, name: str) -> bytes:
     """A file of an artifact, verified as it is read: nothing is shown that was changed after it was sealed."""
-    entry = artifact.manifest.files.get(name)
+    entry = {**artifact.manifest.files, **artifact.manifest.log}.get(name)
     content = (artifact.path / name).read_bytes() if entry else b""
     if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
         found = "none" if entry is None else "other bytes than were sealed"

@@ -10,7 +10,7 @@ from lifecycle.data.documents import Bad, Document, Source
 from lifecycle.data.filters import Drop
 from lifecycle.data.jsonl import EXCERPT_CHARACTERS, WHOLE, Span, fault_of_text, line_spans, open_bytes, read_lines
 from lifecycle.data.sources.parquet import row_group_parts
-from lifecycle.data.sources.rows import Origin, Part, document_of
+from lifecycle.data.sources.rows import Origin, Part, Placed, document_of
 from lifecycle.errors import DamagedArtifact, InputError
 from lifecycle.sealing import files_below
 
@@ -32,6 +32,10 @@ class Lines(NamedTuple):
         for line in read_lines(self.file, self.span):
             yield document_of(line, source, self.origin)
 
+    def rows(self, fields: frozenset[str], scratch: Path | None) -> Iterator[Placed]:
+        """Every line, parsed."""
+        return (Placed(self.origin, line) for line in read_lines(self.file, self.span))
+
 
 class Texts(NamedTuple):
     """Files of a folder, each one document."""
@@ -50,6 +54,10 @@ class Texts(NamedTuple):
             else:
                 assert text is not None
                 yield Document(source.name, name, text)
+
+    def rows(self, fields: frozenset[str], scratch: Path | None) -> Iterator[Placed]:
+        """None: a text has no fields."""
+        raise InputError(f"{self.folder}: expected rows with fields, found a folder of texts. Name a data file or set.")
 
 
 def parts_of_path(path: Path, shard_bytes: int) -> Iterator[Part]:

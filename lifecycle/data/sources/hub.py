@@ -3,18 +3,19 @@
 The hub is trusted to serve a commit's own bytes, and `datasets` to cast them; checked is that it is this commit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle.data.documents import Bad, Document, Source
-from lifecycle.data.sources.parquet import columns_of, documents_of
+from lifecycle.data.sources.parquet import columns_of, documents_of, rows_of, wanted_of
 from lifecycle.data.sources.places import HubDataset, without_queries
-from lifecycle.data.sources.rows import Origin
+from lifecycle.data.sources.rows import Origin, Placed
 from lifecycle.errors import InputError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import IterableDataset
 
 BATCH_ROWS = 1_024
@@ -29,13 +30,25 @@ class HubFile(NamedTuple):
 
     def read(self, source: Source, scratch: Path | None) -> Iterator[Document | Bad]:
         """Every row of the file, as it arrives. A row without an id is named by its file's number and its own."""
-        name = f"{_name(self.place)}, file {self.file + 1} of {self.files}"
-        number = 1
+        origin = self._origin()
+        for first, table in self._tables(lambda schema: columns_of(schema, source, origin.file)):
+            yield from documents_of(table, source, origin, first)
+
+    def rows(self, fields: frozenset[str], scratch: Path | None) -> Iterator[Placed]:
+        """The same, every row as it is."""
+        for first, table in self._tables(lambda schema: wanted_of(schema, fields)):
+            yield from rows_of(table, self._origin(), first)
+
+    def _origin(self) -> Origin:
+        return Origin(f"{_name(self.place)}, file {self.file + 1} of {self.files}", f"{self.file}:")
+
+    def _tables(self, columns_of: "Callable[[pa.Schema], list[str]]") -> "Iterator[tuple[int, pa.Table]]":
+        """The rows in batches, each with the number of its first one."""
+        name, number = self._origin().file, 1
         try:
             rows = _stream(self.place).shard(self.files, self.file).with_format("arrow")
             for table in rows.iter(BATCH_ROWS):
-                table = table.select(columns_of(table.schema, source, name))
-                yield from documents_of(table, source, Origin(name, f"{self.file}:"), number)
+                yield number, table.select(columns_of(table.schema))
                 number += len(table)
         except InputError:
             raise

@@ -1,14 +1,14 @@
 """Parquet files: row groups are what they can be cut into, and a column's type is judged once for the whole file."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lifecycle.data import jsonl
 from lifecycle.data.documents import Bad, Document, Source
 from lifecycle.data.jsonl import EXCERPT_CHARACTERS, Line
-from lifecycle.data.sources.rows import Origin, document_of
+from lifecycle.data.sources.rows import Origin, Placed, document_of
 from lifecycle.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,18 +32,28 @@ class RowGroups(NamedTuple):
 
     def read(self, source: Source, scratch: Path | None) -> Iterator[Document | Bad]:
         """Every row of these row groups, in memory that does not grow with their size."""
+        for first, table in self._tables(lambda schema: columns_of(schema, source, str(self.file))):
+            yield from documents_of(table, source, self.origin, first)
+
+    def rows(self, fields: frozenset[str], scratch: Path | None) -> Iterator[Placed]:
+        """The same, every row as it is."""
+        for first, table in self._tables(lambda schema: wanted_of(schema, fields)):
+            yield from rows_of(table, self.origin, first)
+
+    def _tables(self, columns_of: "Callable[[pa.Schema], list[str]]") -> "Iterator[tuple[int, pa.RecordBatch]]":
+        """The rows in batches, each with the number of its first one."""
         import pyarrow as pa
 
         number = self.first
         try:
             with _open(self.file) as file:
-                columns = columns_of(file.schema_arrow, source, str(self.file))
+                columns = columns_of(file.schema_arrow)
                 groups = range(self.begin, min(self.end, file.num_row_groups))
                 batches = file.iter_batches(
                     _batch_rows(file, groups), row_groups=list(groups), columns=columns, use_threads=False
                 )
                 for batch in batches:
-                    yield from documents_of(batch, source, self.origin, number)
+                    yield number, batch
                     number += len(batch)
         except (OSError, pa.ArrowException) as error:
             raise InputError(
@@ -103,6 +113,23 @@ def documents_of(
     names = table.schema.names
     for number, row in enumerate(zip(*(_values(table.column(name)) for name in names), strict=True), first):
         yield document_of(_line(number, dict(zip(names, row, strict=True)), source), source, origin)
+
+
+def rows_of(table: "pa.RecordBatch | pa.Table", origin: Origin, first: int) -> Iterator[Placed]:
+    """The rows of a table as they are; the first is number `first`."""
+    names = table.schema.names
+    for number, values in enumerate(zip(*(_values(table.column(name)) for name in names), strict=True), first):
+        row = dict(zip(names, values, strict=True))
+        excerpt = str(row)[:EXCERPT_CHARACTERS]
+        if any(isinstance(value, UnicodeDecodeError) for value in values):
+            yield Placed(origin, Line(number, None, "row_not_utf8", excerpt))
+        else:
+            yield Placed(origin, Line(number, row, None, excerpt))
+
+
+def wanted_of(schema: "pa.Schema", fields: frozenset[str]) -> list[str]:
+    """The columns in `fields`; all where there is none of them, for a message to name."""
+    return [name for name in schema.names if name in fields] or list(schema.names)
 
 
 def _line(number: int, row: dict[str, Any], source: Source) -> Line:

@@ -102,7 +102,17 @@ class HubDataset(Place):
         return revision
 
 
-TaggedPlace = Annotated[DataFolder | TextFolder | Remote | RemoteList | HubDataset, Field(discriminator="kind")]
+class SavedDataset(Place):
+    """A data set on this machine, as `Dataset.save_to_disk` of `datasets` leaves it: Arrow files and a list of them."""
+
+    kind: Literal["saved_dataset"] = "saved_dataset"
+    path: Path = Field(description="The folder.")
+    split: str | None = Field(None, pattern=r"^\w+$", description="Which one, where a DatasetDict was saved.")
+
+
+TaggedPlace = Annotated[
+    DataFolder | TextFolder | Remote | RemoteList | HubDataset | SavedDataset, Field(discriminator="kind")
+]
 
 
 def without_credentials(said: Any) -> Any:

@@ -9,10 +9,10 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from lifecycle.data.documents import Bad, Document, Source
 from lifecycle.data.sources.files import FORMATS, format_of, parts_of_file
@@ -24,8 +24,10 @@ from lifecycle.data.sources.places import (
     without_credentials,
     without_queries,
 )
-from lifecycle.data.sources.rows import Origin
+from lifecycle.data.sources.rows import Origin, Part, Placed
 from lifecycle.errors import ConfigError, InputError
+
+T = TypeVar("T")
 
 ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 1.0  # doubled each time: 15 seconds in all
@@ -44,10 +46,17 @@ class RemoteFile(NamedTuple):
 
     def read(self, source: Source, scratch: Path | None) -> Iterator[Document | Bad]:
         """Every row of the file, once all of it is here and is what was pinned."""
+        yield from self._through(lambda part: part.read(source, scratch), scratch)
+
+    def rows(self, fields: frozenset[str], scratch: Path | None) -> Iterator[Placed]:
+        """The same, every row as it is."""
+        yield from self._through(lambda part: part.rows(fields, scratch), scratch)
+
+    def _through(self, read: "Callable[[Part], Iterator[T]]", scratch: Path | None) -> "Iterator[T]":
         with fetched(self.url, self.sha256, scratch) as file:
             try:
                 for part in parts_of_file(file, self.origin, sys.maxsize):
-                    yield from part.read(source, scratch)
+                    yield from read(part)
             except InputError as error:
                 raise InputError(f"{self.url}, as pinned: {error}") from error
 

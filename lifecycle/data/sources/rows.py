@@ -17,15 +17,31 @@ class Origin(NamedTuple):
     prefix: str  # empty where the source is this one file
 
 
+class Placed(NamedTuple):
+    """A row as it was read, whatever it holds, and the file it is from."""
+
+    origin: Origin
+    line: Line
+
+    @property
+    def name(self) -> str:
+        """What a row without an id is called: its file and its number in it, however it was cut."""
+        return f"{self.origin.prefix}{self.line.number}"
+
+
 class Part(Protocol):
     """What a shard reads: a small value that can be pickled, in a module that knows its format."""
 
     def read(self, source: Source, scratch: Path | None) -> Iterator[Document | Bad]: ...
 
+    def rows(self, fields: frozenset[str], scratch: Path | None) -> Iterator[Placed]:
+        """Every row as it is; of tables the columns in `fields`, or all where there is none of them."""
+        ...
+
 
 def document_of(line: Line, source: Source, origin: Origin) -> Document | Bad:
     """The row as a document. A row without an id is named by its file and its number in it, however it was cut."""
-    named = f"{origin.prefix}{line.number}"
+    named = Placed(origin, line).name
     identifier: object = named
     if line.row is not None and source.id_field is not None:
         identifier = line.row.get(source.id_field, named)

@@ -21,11 +21,11 @@ def places_of(count: int, seed: int = 0) -> np.ndarray:
 
 
 def test_weights_are_shares_and_a_temperature_flattens_them():
-    assert asked_shares(Mixture(), [3.0, 1.0], [1, 1]) == [0.75, 0.25]
+    assert asked_shares(Mixture().shares, [3.0, 1.0], [1, 1]) == [0.75, 0.25]
     by_root = Mixture(shares=Temperature(temperature=2))
-    assert asked_shares(by_root, [None, None], [900, 100]) == [0.75, 0.25]  # 30 : 10
+    assert asked_shares(by_root.shares, [None, None], [900, 100]) == [0.75, 0.25]  # 30 : 10
     as_they_are = Mixture(shares=Temperature(temperature=1))
-    assert asked_shares(as_they_are, [None, None], [900, 100]) == [0.9, 0.1]
+    assert asked_shares(as_they_are.shares, [None, None], [900, 100]) == [0.9, 0.1]
 
 
 def test_a_token_budget_is_bytes_by_an_estimate():
