@@ -1,5 +1,6 @@
 """An SFT checkpoint learns which of two answers is better: direct preference optimisation against itself as it was."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -38,10 +39,12 @@ class PreferenceJob(Job):
     train_file: Path
     heldout_file: Path
     max_seq_len: int
+    inputs: Mapping[str, str] = Field(default_factory=dict)
+    """The inputs' digests, by name: a checkpoint made with others is not gone on from."""
 
 
 def align(config: PreferenceConfig, sft: Checkpoint, comparisons: Comparisons, *, out_dir: Path) -> Checkpoint:
-    """The SFT model after `epochs` passes over the comparisons. A killed run is made again, to the same bytes."""
+    """The SFT model after `epochs` passes over the comparisons. A killed run goes on, to the same bytes."""
     contracts.has_role(sft, "sft")
     job = PreferenceJob(
         out_dir=out_dir,
@@ -51,6 +54,7 @@ def align(config: PreferenceConfig, sft: Checkpoint, comparisons: Comparisons, *
         train_file=comparisons.path / "train.jsonl",
         heldout_file=comparisons.path / "heldout.jsonl",
         max_seq_len=sft.max_seq_len,
+        inputs={"sft": sft.digest, "comparisons": comparisons.digest},
     )
     tuned = run_worker(WORKER, job, Tuned, ranks=config.ranks, threads=config.threads)
     return Checkpoint(

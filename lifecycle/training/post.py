@@ -1,11 +1,11 @@
 """What the two stages after pretraining have in common: their shared settings, and what their workers report back."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lifecycle.errors import ConfigError
-from lifecycle.sealing import StageConfig, how_it_ran
+from lifecycle.sealing import StageConfig, how_it_ran, later_field
 from lifecycle.training.schedule import Schedule, learning_rate
 
 
@@ -16,6 +16,27 @@ class Lora(BaseModel):
     rank: int = Field(16, ge=1)
     alpha: float = Field(32.0, gt=0, description="The update is scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1)
+    dora: bool = later_field(
+        False,
+        description="Learn a weight's length and direction apart (DoRA, Liu et al. 2024, arxiv.org/abs/2402.09353).",
+    )
+    quantized_base: Literal["nf4"] | None = later_field(
+        None,
+        description="Hold the base in 4 bits while the update is learned (QLoRA, Dettmers et al. 2023, "
+        "arxiv.org/abs/2305.14314). Needs a GPU and bitsandbytes.",
+    )
+
+
+class EarlyStopping(BaseModel):
+    """End when held-out rows no longer get better, and keep the weights that were best on them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    metric: Literal["loss", "contract"] = Field(
+        "loss", description="contract: share of answers, decoded greedily, that the evaluation's own check calls right."
+    )
+    every_steps: int = Field(ge=1, description="How often it is measured.")
+    patience: int = Field(3, ge=1, description="So many measurements in a row without a better one end the training.")
+    rows: int | None = Field(None, ge=1, description="Only the first so many held-out rows; None: all.")
 
 
 class PostTrainingConfig(StageConfig):
@@ -36,10 +57,25 @@ class PostTrainingConfig(StageConfig):
     micro_batch_rows: int | None = how_it_ran(
         None, ge=1, description="Rows a process holds at once; None: all of its share."
     )
+    attention: Literal["auto", "eager", "sdpa"] = how_it_ran(
+        "auto", description="auto: eager on a CPU, where it is faster on short rows, else sdpa."
+    )
+    zero: Literal[0, 2] = how_it_ran(
+        0, description="2: ranks share out gradients and optimizer state, with DeepSpeed. Both give the same numbers."
+    )
+    save_every_steps: int = how_it_ran(200, ge=1, description="A run that was killed goes on from the last one.")
+    keep_checkpoints: int = how_it_ran(2, ge=1)
+    reshard: bool = how_it_ran(False, description="Go on from a checkpoint of other ranks, micro batches or layout.")
     recompute_activations: bool = how_it_ran(False, description="Less memory for a third more time.")
     ranks: int | None = how_it_ran(None, ge=1, description="Processes, one a GPU; default: one, and no launcher.")
     threads: int | None = how_it_ran(None, ge=1, description="Of each rank; default: cores shared out.")
     log_every_steps: int = how_it_ran(10, ge=1)
+
+    @model_validator(mode="after")
+    def _shares_with_somebody(self) -> Self:
+        if self.zero and self.ranks is None:
+            raise ValueError("zero=2 shares state out among ranks, found none. Set ranks, or leave zero at 0.")
+        return self
 
     def steps(self, rows: int, batch: int) -> int:
         """Steps that `epochs` passes over `rows` take, to the nearest."""
@@ -75,5 +111,7 @@ class Tuned(BaseModel):
     tokens_seen: int = Field(description="Tokens that went through the model in training, padding not counted.")
     final_loss: float = Field(description="Mean loss of the last tenth of the steps.")
     supervised_share: float = Field(description="Share of those tokens that the loss covered.")
+    supervised_shares: dict[str, float] = Field({}, description="The same of each source, where there are several.")
+    cut_rows: int = Field(0, description="Training rows cut behind an answer, so that they fit.")
     dropped: dict[str, int] = Field(description="Training rows left out, by reason.")
     heldout: dict[str, float] = Field(description="Measured at the end, on rows held out from training.")

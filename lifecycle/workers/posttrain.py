@@ -1,65 +1,90 @@
-"""What the workers after pretraining share: a model in, a trainer's settings, metrics out, a model folder out."""
+"""What the workers after pretraining share: a model in, a trainer's settings, a model folder out."""
 
-import math
+import importlib
+import os
 import sys
-import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import peft
-import tokenizers
 import torch
+import torch.distributed as dist
 import transformers
-from torch.nn import functional
-from trl.trainer.utils import FusedCausalLMOutput
 
 from lifecycle.chat import golden
 from lifecycle.chat.folder import copy_tokenizer
-from lifecycle.chat.protocol import SPECIAL_TOKENS, load_tokenizer, protocol_of
+from lifecycle.chat.protocol import protocol_of
+from lifecycle.chat.render import Renderer, load_renderer
+from lifecycle.chat.structure import Messages, for_template
 from lifecycle.errors import ContractError, WorkerFailed
-from lifecycle.training.post import Lora, PostTrainingConfig
-from lifecycle.workers.job import Recorder, rank, world_size
-
-# B batch, T tokens, N positions in the loss, V vocabulary
-
-WINDOW_BATCHES = 4
+from lifecycle.model.zero import ZeroConfig
+from lifecycle.training import adapters
+from lifecycle.training.post import PostTrainingConfig
+from lifecycle.workers.job import rank, world_size
 
 
-def leave_out_deepspeed() -> None:
-    """Say that DeepSpeed is not installed: accelerate imports it, 1.6 s, only to ask whether a model is one of its own.
+def deepspeed_or_not(config: PostTrainingConfig) -> None:
+    """Import DeepSpeed our way where ranks share out their state; else say that it is not installed.
 
-    Several ranks train with plain data parallelism here. For a worker's process only, where nothing else imports it.
+    accelerate imports it, 1.6 s, only to ask whether a model is one of its own. For a worker's process only, where
+    nothing else imports it.
     """
-    sys.modules.setdefault("deepspeed", None)  # type: ignore[arg-type]
+    if config.zero:
+        importlib.import_module("lifecycle.training.distributed")
+    else:
+        sys.modules.setdefault("deepspeed", None)  # type: ignore[arg-type]
 
 
-def load_model(folder: Path) -> Any:
+def join_ranks() -> None:
+    """Be the only rank where nobody started others: checkpoints ask all ranks. The trainer joins several."""
+    if "RANK" not in os.environ and not dist.is_initialized():
+        store = dist.HashStore()  # type: ignore[attr-defined]  # torch does not export its own name
+        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+
+
+def load_model(folder: Path, attention: str = "auto", **more: Any) -> Any:
     """The model in fp32. Eager attention on a CPU: bf16 SDPA is a third slower there at short lengths."""
-    return transformers.AutoModelForCausalLM.from_pretrained(
+    automatic = "sdpa" if torch.cuda.is_available() else "eager"
+    model = transformers.AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.float32,
-        attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+        attn_implementation=automatic if attention == "auto" else attention,
         trust_remote_code=False,
         use_safetensors=True,
+        **more,
     )
+    if model.config.pad_token_id in stop_ids(model):
+        # transformers gives the padding token's embedding no gradient; this one is also the end of every turn.
+        model.get_input_embeddings().padding_idx = None
+    return model
+
+
+def stop_ids(model: Any) -> list[int]:
+    """The ids that end an answer, as the model's own configuration has them."""
+    stop = model.config.eos_token_id
+    return stop if isinstance(stop, list) else [stop]
 
 
 class Spoken(NamedTuple):
     """One tokenizer twice: as we render with it, and as transformers and TRL hold it."""
 
-    tokenizer: tokenizers.Tokenizer
+    renderer: Renderer
     wrapped: Any
 
-    def same_as_template(self, messages: Sequence[Mapping[str, str]], ids: Sequence[int], *, row: str) -> None:
+    def same_as_template(
+        self, messages: Messages, ids: Sequence[int], *, row: str, generation_prompt: bool = False
+    ) -> None:
         """Raise when who serves the model with its chat template would send it other ids than it was trained on.
 
         A row in which somebody typed a special token is passed over: the template refuses it, we read it as text.
         """
-        if any(token in message["content"] for message in messages for token in SPECIAL_TOKENS):
+        if self.renderer.typed(messages, generation_prompt=generation_prompt):
             return
-        text = self.wrapped.apply_chat_template(messages, tokenize=False)
-        expected = self.tokenizer.encode(text, add_special_tokens=False).ids
+        text = self.wrapped.apply_chat_template(
+            for_template(messages), tokenize=False, add_generation_prompt=generation_prompt
+        )
+        expected = self.renderer.tokenizer.encode(text, add_special_tokens=False).ids
         if list(ids) != expected:
             raise ContractError(
                 f"row {row}: expected the ids of the checkpoint's chat template, {expected}, found {list(ids)}. The "
@@ -69,16 +94,14 @@ class Spoken(NamedTuple):
 
 def load_protocol(folder: Path) -> Spoken:
     """The tokenizer of a checkpoint."""
-    protocol = protocol_of(folder)
-    if protocol.pad_id == protocol.stop_id:
-        raise ContractError(
-            f"{folder}: expected a padding token of its own, found the stop token {protocol.stop_id} as padding: what "
-            "masks padding would mask it out of the loss. Give the tokenizer a pad token."
-        )
-    spoken = Spoken(load_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
-    golden.check(spoken.tokenizer, folder)
+    renderer = load_renderer(folder)
+    spoken = Spoken(renderer, transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    golden.check(renderer, folder)
     for number, sealed in enumerate(golden.read(folder)):
-        spoken.same_as_template(sealed.messages, sealed.ids, row=f"golden conversation {number}")
+        row, prompt = f"golden conversation {number}", sealed.messages[:-1]
+        spoken.same_as_template(sealed.messages, sealed.ids, row=row)
+        asked = renderer.render(prompt, generation_prompt=True).ids
+        spoken.same_as_template(prompt, asked, row=f"{row}, before its answer", generation_prompt=True)
     return spoken
 
 
@@ -90,6 +113,7 @@ def trainer_arguments(config: PostTrainingConfig, scratch: Path, *, batch: int, 
         "max_steps": config.steps(rows, batch),
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
+        "deepspeed": sharded(config, batch, micro) if config.zero else None,
         "gradient_accumulation_steps": accumulate,
         "learning_rate": config.learning_rate,
         "adam_beta1": config.betas[0],
@@ -97,7 +121,7 @@ def trainer_arguments(config: PostTrainingConfig, scratch: Path, *, batch: int, 
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.clip,
         "optim": "adamw_torch_fused",
-        "bf16": config.precision == "bf16",
+        "bf16": config.precision == "bf16" and not config.zero,  # DeepSpeed has its own autocast
         "fp16": False,
         "use_cpu": not torch.cuda.is_available(),
         "gradient_checkpointing": config.recompute_activations,
@@ -114,174 +138,27 @@ def trainer_arguments(config: PostTrainingConfig, scratch: Path, *, batch: int, 
     }
 
 
-def lora(config: Lora | None) -> peft.LoraConfig | None:
-    """PEFT's form of our settings."""
-    if config is None:
-        return None
-    return peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
+def sharded(config: PostTrainingConfig, batch: int, micro: int) -> dict[str, Any]:
+    """DeepSpeed's settings, with the numbers of the trainer's."""
+    zero = ZeroConfig(stage=config.zero)
+    return zero.deepspeed(
+        batch_rows=batch,
+        micro_batch_rows=micro,
+        ranks=world_size(),
+        precision=config.precision,
+        clip=config.clip,
     )
 
 
-def score_only_the_loss(model: Any) -> None:
-    """Have TRL's scoring forward project only positions in the loss to the vocabulary, in fp32.
+def save(trainer: Any, source: Path, target: Path, probe_BT: torch.Tensor) -> tuple[int, float]:
+    """Write the trained model beside the tokenizer it came with, byte for byte.
 
-    TRL does so on a GPU, with a Triton kernel; on a CPU it projects every position, in tiles, and again in backward.
-    1M weights, a vocabulary of 2,048, rows of 98 tokens with 21 in the loss, 1 thread: its step took 2.3 times ours.
+    The number of its weights comes back, and by how much the logits of `probe_BT` changed when an adapter was merged.
     """
-    if torch.cuda.is_available():
-        return
-    model = model.get_base_model() if isinstance(model, peft.PeftModel) else model
-    whole = model.forward
-
-    def forward(
-        self: Any, *args: Any, fused_lm_head: bool = False, labels: torch.Tensor | None = None, **inputs: Any
-    ) -> Any:
-        if not fused_lm_head or labels is None:
-            return whole(*args, labels=labels, **inputs)
-        hidden_BTD = self.base_model(*args, **{**inputs, "use_cache": False}).last_hidden_state[:, :-1]
-        targets_BT = labels[:, 1:]
-        mask_BT = targets_BT != -100
-        with torch.autocast("cpu", enabled=False):
-            logits_NV = self.get_output_embeddings()(hidden_BTD[mask_BT].float())
-        logprobs_NV = functional.log_softmax(logits_NV, dim=-1)
-        target_N1 = targets_BT[mask_BT][:, None]
-
-        def spread(value_N: torch.Tensor) -> torch.Tensor:
-            return value_N.new_zeros(mask_BT.shape).masked_scatter(mask_BT, value_N)
-
-        nothing_BT = torch.zeros(mask_BT.shape)  # entropy and mean logits: metrics we do not keep
-        return FusedCausalLMOutput(
-            log_probs=spread(logprobs_NV.gather(1, target_N1)[:, 0]),
-            entropy=nothing_BT,
-            mean_logits=nothing_BT,
-            is_top1=spread(logits_NV.detach().argmax(-1) == target_N1[:, 0]),
-            label_mask=mask_BT,
-        )
-
-    model.forward = types.MethodType(forward, model)
-
-
-class Watch(transformers.TrainerCallback):  # type: ignore[misc]
-    """Carries a trainer's numbers to metrics.jsonl, under our names, and its position to progress.json."""
-
-    def __init__(self, recorder: Recorder, names: Mapping[str, str]) -> None:
-        self.recorder = recorder
-        self.names = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", **names}
-        self.note = ""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
-        if "loss" in logs:
-            found = {ours: float(logs[theirs]) for theirs, ours in self.names.items() if theirs in logs}
-            self.note = f"loss {found['loss']:.3f}"
-            for name, value in found.items():
-                must_be_finite(name, value, state)
-            self.recorder.metrics(state.global_step, **found)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.recorder.progress(state.global_step, state.max_steps, "steps", self.note)
-
-
-class LengthWindows(torch.utils.data.Sampler[int]):
-    """A shuffled order in which rows of like length share a batch, as far as that leaves batches alike.
-
-    Rows are sorted by length within windows of a few batches, and the batches of all windows are shuffled again. The
-    LengthGroupedSampler of transformers sorts windows of 50 batches and keeps that order: the learning rate then
-    ends on the shortest rows.
-    """
-
-    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
-        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Another order each epoch, the same one on every rank and after a restart."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order: list[int] = torch.randperm(len(self.lengths), generator=generator).tolist()
-        window = WINDOW_BATCHES * self.batch
-        batches: list[list[int]] = []
-        for start in range(0, len(order), window):
-            rows = sorted(order[start : start + window], key=self.lengths.__getitem__)
-            batches += [rows[first : first + self.batch] for first in range(0, len(rows), self.batch)]
-        short = [batch for batch in batches if len(batch) < self.batch]  # at most one, and it has to come last
-        whole = [batch for batch in batches if len(batch) == self.batch]
-        shuffled = [whole[index] for index in torch.randperm(len(whole), generator=generator).tolist()]
-        return iter([row for batch in [*shuffled, *short] for row in batch])
-
-
-class OurRules:
-    """Mixed into a TRL trainer: our schedule, a count of tokens, and an end at the first loss that is no number."""
-
-    accelerator: Any
-    lr_scheduler: Any
-    optimizer: Any
-    state: Any
-    config: PostTrainingConfig
-
-    def obey(self, config: PostTrainingConfig, batch: int, lengths: list[int]) -> None:
-        """Take our settings; `lengths` has the tokens of every training row, `batch` the rows of a step."""
-        self.config = config
-        self.batch = batch
-        self.lengths = lengths
-        self.loss_of_step: dict[int, float] = {}
-        self.tokens = 0
-
-    def _get_train_sampler(self, *_: Any) -> "LengthWindows":
-        return LengthWindows(self.lengths, batch=self.batch, seed=self.config.seed)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The schedule pretraining has too, which does not waste its first step on a rate of 0."""
-        if self.lr_scheduler is None:
-            share = [
-                self.config.rate(s, num_training_steps) / self.config.learning_rate for s in range(num_training_steps)
-            ]
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer, lambda step: share[min(step, num_training_steps - 1)]
-            )
-        return self.lr_scheduler
-
-    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.tokens += int(inputs["attention_mask"].sum())
-        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        step, value = self.state.global_step, loss.item()
-        must_be_finite("loss", value, self.state, ahead=1)
-        self.loss_of_step[step] = self.loss_of_step.get(step, 0.0) + value  # a step may have several micro batches
-        return loss
-
-    def tokens_seen(self) -> int:
-        """Tokens all ranks trained on, padding not counted."""
-        return int(self.accelerator.reduce(torch.tensor(self.tokens, device=self.accelerator.device), "sum"))
-
-    def final_loss(self) -> float:
-        """Mean loss of the last tenth of the steps: one step is noise."""
-        last = list(self.loss_of_step.values())[-max(1, len(self.loss_of_step) // 10) :]
-        mean = torch.tensor(sum(last) / len(last), device=self.accelerator.device)
-        return round(float(self.accelerator.reduce(mean, "mean")), 6)
-
-
-def must_be_finite(name: str, value: float, state: Any, *, ahead: int = 0) -> None:
-    """Raise with the step's number; `ahead` is 1 while the step is being taken."""
-    if not math.isfinite(value):
-        raise WorkerFailed(
-            f"expected a finite {name}, found {value} in step {state.global_step + ahead} of {state.max_steps}. "
-            "Nothing was saved. Lower the learning rate, or train in fp32."
-        )
-
-
-def save(trainer: Any, source: Path, target: Path) -> int:
-    """Write the trained model beside the tokenizer it came with, byte for byte; returns the number of weights."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    # Without the wrapper that computes in bf16: a merge is proven in fp32.
+    model, difference = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), 0.0
     if isinstance(model, peft.PeftModel):
-        model = model.merge_and_unload()
+        model, difference = adapters.merged(model, lambda: load_model(source), probe_BT)
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
             raise WorkerFailed(f"expected finite weights, found NaN or Inf in {name}. Lower the learning rate.")
@@ -293,4 +170,4 @@ def save(trainer: Any, source: Path, target: Path) -> int:
         model.config.use_cache = True  # training turns it off; left so, generation is 19 times slower
         model.save_pretrained(target)
         copy_tokenizer(source, target)
-    return int(sum(weight.numel() for weight in model.parameters()))
+    return int(sum(weight.numel() for weight in model.parameters())), difference

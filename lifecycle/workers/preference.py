@@ -10,15 +10,20 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from lifecycle.chat import examples
-from lifecycle.chat.examples import Compared, Comparison
+from lifecycle.chat.examples import Compared, Comparison, Demonstration
 from lifecycle.data.jsonl import load_rows
+from lifecycle.sealing import canonical
 from lifecycle.stages.preference import PreferenceConfig, PreferenceJob
+from lifecycle.training import adapters, conversations
 from lifecycle.training.post import Tuned
+from lifecycle.training.scoring import score_only_the_loss
 from lifecycle.workers import job as doorway
 from lifecycle.workers import posttrain
 from lifecycle.workers.job import Recorder
-from lifecycle.workers.posttrain import OurRules, Spoken
+from lifecycle.workers.posttrain import Spoken
+from lifecycle.workers.trainer import OurRules, Run
 
+PROBED = 4  # held-out pairs on whose better answer a merged adapter is compared
 METRICS = {
     "rewards/accuracies": "reward_accuracy",
     "rewards/margins": "reward_margin",
@@ -44,7 +49,7 @@ class Trainer(OurRules, DPOTrainer):  # type: ignore[misc]
         TRL hands them over in a temporary Arrow file that only one rank can see; here each rank computes all of them.
         """
         if name == "train":  # called for the training rows first, once TRL's own head is in place
-            posttrain.score_only_the_loss(self.model)
+            score_only_the_loss(self.model)
         columns: dict[str, list[float]] = {"ref_chosen_logps": [], "ref_rejected_logps": []}
         for batch in DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator):
             on_device = {key: value.to(self.accelerator.device) for key, value in batch.items()}
@@ -57,12 +62,10 @@ class Trainer(OurRules, DPOTrainer):  # type: ignore[misc]
 
 def train(job: PreferenceJob, recorder: Recorder) -> Tuned:
     """Align the SFT model with every comparison that fits, and leave a model folder in `out_dir`."""
-    recorder.resume_at(-1)
     recorder.progress(0, 1, "steps", "reading and checking rows")
     spoken = posttrain.load_protocol(job.sft)
     compared, held = read(job.train_file, spoken, job), read(job.heldout_file, spoken, job)
-    recorder.metrics(0, supervised_share=compared.supervised_share)
-    trainer = build(job, spoken, compared.rows, sorted(held.rows, key=lambda row: row.length), recorder)
+    trainer = build(job, spoken, compared, sorted(held.rows, key=lambda row: row.length), recorder)
     trainer.train()
     steps = trainer.state.global_step
     measured = trainer.evaluate()
@@ -70,11 +73,15 @@ def train(job: PreferenceJob, recorder: Recorder) -> Tuned:
     heldout = {"loss": measured["eval_loss"], **heldout}
     heldout.pop("tokens", None)
     recorder.metrics(steps, **{f"heldout/{name}": value for name, value in heldout.items()})
+    probe = conversations.padded([chosen(row) for row in held.rows[:PROBED]], pad_id=0)["input_ids"]
+    parameters, difference = posttrain.save(trainer, job.sft, job.out_dir, probe)
+    if job.config.lora:
+        recorder.metrics(steps, merged_logits_difference=difference)
     return Tuned(
-        parameters=posttrain.save(trainer, job.sft, job.out_dir),
+        parameters=parameters,
         steps=steps,
-        tokens_seen=trainer.tokens_seen(),
-        final_loss=trainer.final_loss(),
+        tokens_seen=trainer.course.tokens,
+        final_loss=trainer.course.final_loss(),
         supervised_share=round(compared.supervised_share, 6),
         dropped=compared.dropped,
         heldout=heldout,
@@ -84,7 +91,7 @@ def train(job: PreferenceJob, recorder: Recorder) -> Tuned:
 def read(file: Path, spoken: Spoken, job: PreferenceJob) -> Compared:
     """The comparisons of a file that fit, each with the ids the model's own chat template gives."""
     read = examples.comparisons(
-        spoken.tokenizer, load_rows(file), max_seq_len=job.max_seq_len, also=spoken.same_as_template
+        spoken.renderer, load_rows(file), max_seq_len=job.max_seq_len, also=spoken.same_as_template
     )
     examples.most_rows_fit(
         read.dropped, len(read.rows), max_dropped_share=job.config.max_dropped_share, max_seq_len=job.max_seq_len
@@ -92,22 +99,43 @@ def read(file: Path, spoken: Spoken, job: PreferenceJob) -> Compared:
     return read
 
 
+def chosen(pair: Comparison) -> Demonstration:
+    """The conversation with the better answer."""
+    mask = [0] * len(pair.prompt_ids) + [1] * len(pair.chosen_ids)
+    return Demonstration("", [*pair.prompt_ids, *pair.chosen_ids], mask)
+
+
 def build(
-    job: PreferenceJob, spoken: Spoken, train: Sequence[Comparison], heldout: Sequence[Comparison], recorder: Recorder
+    job: PreferenceJob, spoken: Spoken, compared: Compared, heldout: Sequence[Comparison], recorder: Recorder
 ) -> Trainer:
     """TRL's trainer around the SFT model, which is its own reference: what it gives now, before the first step."""
-    config = job.config
+    config, train = job.config, compared.rows
+    quantization = adapters.quantization(config.lora)
     arguments = posttrain.trainer_arguments(config, job.scratch_dir, batch=config.batch_pairs, rows=len(train))
     trainer = Trainer(
-        model=posttrain.load_model(job.sft),
+        model=posttrain.load_model(job.sft, config.attention, **quantization),
         args=DPOConfig(**arguments, **losses(config), beta=config.beta, precompute_ref_log_probs=True),
         train_dataset=as_dataset(train),
         eval_dataset=as_dataset(heldout),
         processing_class=spoken.wrapped,
-        peft_config=posttrain.lora(config.lora),
-        callbacks=[posttrain.Watch(recorder, METRICS)],
+        peft_config=adapters.adapter(config.lora),
     )
-    trainer.obey(config, config.batch_pairs, [row.length for row in train])
+    posttrain.join_ranks()
+    trainer.obey(
+        Run(
+            config=config,
+            batch=config.batch_pairs,
+            lengths=[row.length for row in train],
+            tokens=[2 * len(row.prompt_ids) + len(row.chosen_ids) + len(row.rejected_ids) for row in train],
+            recorder=recorder,
+            names=METRICS,
+            opening={"supervised_share": compared.supervised_share},
+            closing="heldout/loss",
+            checkpoints=job.scratch_dir / "checkpoints",
+            made_by={**canonical(config), **job.inputs},
+            layout={},
+        )
+    )
     return trainer
 
 
@@ -129,6 +157,10 @@ def as_dataset(rows: Sequence[Comparison]) -> Dataset:
     )
 
 
+def in_its_own_process(job: PreferenceJob, recorder: Recorder) -> Tuned:
+    posttrain.deepspeed_or_not(job.config)
+    return train(job, recorder)
+
+
 if __name__ == "__main__":
-    posttrain.leave_out_deepspeed()
-    doorway.run(PreferenceJob, train)
+    doorway.run(PreferenceJob, in_its_own_process)

@@ -1,6 +1,9 @@
 """The SFT stage: what it refuses at once, and a whole run in a worker of its own."""
 
 import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from lifecycle.errors import ContractError
 from lifecycle.sealing import fingerprint
@@ -31,9 +34,22 @@ def test_a_run_ends_as_a_sealed_checkpoint_and_a_second_one_has_its_digest(base,
 
 
 @pytest.mark.slow
-def test_two_ranks_give_the_loss_of_one(base, demonstrations, tmp_path):
+def test_two_ranks_give_the_loss_and_the_weights_of_one_also_where_they_share_out_their_state(
+    base, demonstrations, tmp_path
+):
+    """Plain data parallelism and ZeRO-2: gradients are summed in another order, and nothing else."""
     settings = {"batch_rows": 16, "learning_rate": 1e-3, "precision": "fp32", "threads": 1}
     one = fine_tune(SftConfig(**settings), base, demonstrations, out_dir=tmp_path / "one")
-    two = fine_tune(SftConfig(**settings, ranks=2), base, demonstrations, out_dir=tmp_path / "two")
-    assert two.final_loss == pytest.approx(one.final_loss, rel=1e-3)
-    assert two.tokens_seen == one.tokens_seen
+    expected = load_file(one.path / "model.safetensors")
+    for zero in (0, 2):
+        config = SftConfig(**settings, ranks=2, zero=zero)
+        two = fine_tune(config, base, demonstrations, out_dir=tmp_path / f"zero-{zero}")
+        assert two.tokens_seen == one.tokens_seen
+        assert two.final_loss == pytest.approx(one.final_loss, abs=2e-6)
+        for name, weight in load_file(two.path / "model.safetensors").items():
+            torch.testing.assert_close(weight, expected[name], atol=1e-4, rtol=0)
+
+
+def test_state_is_shared_out_among_ranks_only():
+    with pytest.raises(ValidationError, match="zero=2 shares state out among ranks, found none"):
+        SftConfig(zero=2)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lifecycle.training.watchdog import RECENT_STEPS, Watchdog, WatchdogRules
+from lifecycle.training.watchdog import RECENT_STEPS, Watchdog, WatchdogRules, after_overflow
 
 STEPS, VOCABULARY, UNIGRAM = 600, 1024, 5.5
 
@@ -137,3 +137,10 @@ def test_a_resumed_watchdog_says_what_one_that_was_never_interrupted_says(at):
     second.restore(json.loads(json.dumps(first.state())))
     found = ((step, second.after_step(step, losses[step])) for step in range(at, STEPS))
     assert before + [(step, one.rule, one.action) for step, one in found if one] == whole
+
+
+@pytest.mark.parametrize(("loss_scale", "action"), [(32768.0, "warn"), (2.0, "warn"), (1.0, "abort")])
+def test_a_step_that_fp16_skipped_is_named_and_ends_the_run_when_no_scale_is_left(loss_scale, action):
+    rule, does, evidence = after_overflow(loss_scale)
+    assert (rule, does) == ("fp16_overflow", action)
+    assert evidence.endswith(f"the loss scale is now {loss_scale:g}")

@@ -1,0 +1,12 @@
+"""What a benchmark takes from a store: `make run` leaves one of everything."""
+
+import sys
+from pathlib import Path
+
+
+def newest(store: Path, stage: str) -> Path:
+    """The artifact of a stage that was sealed last."""
+    found = sorted((store / "artifacts" / stage).glob("*/manifest.json"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        sys.exit(f"expected an artifact of {stage} in {store}, found none. Give `make run` first, or another --store.")
+    return found[-1].parent
