@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from prefect import flow
 
 from lifecycle import ablation, recipes
-from lifecycle.ablation import CANDIDATE, Chain, Recorded
-from lifecycle.artifacts import Checkpoint, Corpus, Suites
+from lifecycle.ablation import Chain, Recorded
+from lifecycle.artifacts import Checkpoint, Corpus, Demonstrations, Suites
 from lifecycle.evaluation.attribution import Rung, effects
 from lifecycle.evaluation.items import read_items
 from lifecycle.evaluation.metrics import measured
@@ -23,16 +23,15 @@ from lifecycle.report.ablation import Attribution
 from lifecycle.report.screens import decision_of
 from lifecycle.runs import Run, find_run
 from lifecycle.sealing import Artifact, StageConfig
-from lifecycle.store import Store
 from tasks.ablation import publish, remake
 from tasks.evaluate import evaluate
-from tasks.session import AblationRequest, Session, default_store, working_on
+from tasks.session import AblationRequest, Session, store_of, working_on
 
 
 @flow(name="ablate", persist_result=False)
 def ablate(request: AblationRequest) -> None:
     """Nothing is promoted: what is made here is only looked at."""
-    store = Store(request.store or default_store())
+    store = store_of(request)
     good, bad = (Recorded(store, find_run(store, name)) for name in (request.good, request.bad))
     differs = ablation.differences(good, bad)
     with working_on(_with_recipe_of(bad.run, request), "ablate", ()) as run:
@@ -50,14 +49,14 @@ def attribute(
     run: Session, good: Recorded, bad: Recorded, differs: dict[str, str], metrics: Sequence[str]
 ) -> Attribution:
     """Climb from the bad run to the good one, a stage at a time, every rung measured as the good run was."""
-    configs = {stage: getattr(run.recipe, stage) for stage in ablation.INPUTS}
-    ladder: dict[str, Chain] = {"bad": {stage: bad.artifact(stage) for stage in ablation.INPUTS}}
+    configs = {stage: getattr(run.recipe, stage) for stage in bad.inputs}
+    ladder: dict[str, Chain] = {"bad": {stage: bad.artifact(stage) for stage in bad.inputs}}
     if len(differs) > 1:
         ablation.still_describes(configs, bad)
     for stage in differs:
         is_last = stage == list(differs)[-1]
         ladder[stage] = (
-            {name: good.artifact(name) for name in ablation.INPUTS}
+            {name: good.artifact(name) for name in good.inputs}
             if is_last  # below it nothing differs by itself
             else ablation.rung(stage, good, bad, configs, _Remaker(run, stage))
         )
@@ -89,13 +88,16 @@ class _Remaker:
 
 def _measure(run: Session, good: Recorded, name: str, chain: Chain) -> Rung:
     """All rungs answer the same items, of the good run's suites and corpus, asked in one way."""
-    suites, corpus, candidate = good.artifact("suites"), good.artifact("corpus"), chain[CANDIDATE]
+    suites, candidate = good.artifact("suites"), chain[good.candidate]
+    corpus = good.artifact("corpus") if "corpus" in good.inputs else None
+    demonstrations = None if corpus else good.artifact("demonstrations")
     assert isinstance(suites, Suites)
-    assert isinstance(corpus, Corpus)
+    assert isinstance(corpus, Corpus | None)
+    assert isinstance(demonstrations, Demonstrations | None)
     assert isinstance(candidate, Checkpoint)
     config = recipes.load(good.run.record.recipe, good.run.record.settings).evaluate
     label = "evaluate_bad" if name == "bad" else f"evaluate_with_good_{name}"
-    report = evaluate(run, config, candidate, suites, corpus, label=label)
+    report = evaluate(run, config, candidate, suites, corpus, demonstrations=demonstrations, label=label)
     return Rung(name, candidate.digest, measured(read_items(report.path)))
 
 

@@ -20,7 +20,7 @@ PLAN = (*PREPARE_DATA, *TRAIN_BASE, *POST_TRAIN, *EVALUATE_RELEASE)
 def full_lifecycle(request: Request) -> Ending:
     """The whole chain. What is sealed already is reused; a checkpoint goes live only through the gate."""
     with working_on(request, "full-lifecycle", PLAN) as run:
-        suites, corpus, tokenizer, shards = prepare_data(run)
-        base = train_base(run, tokenizer, shards)
-        preference = post_train(run, suites, base)
-        return evaluate_release(run, suites, corpus, preference)
+        data = prepare_data(run)
+        base = train_base(run, data)
+        trained = post_train(run, data.suites, base)
+        return evaluate_release(run, data, trained)

@@ -5,11 +5,13 @@ from flows import cli
 if __name__ == "__main__":  # before the heavy imports: see full_lifecycle
     raise SystemExit(cli.main("post_train"))
 
+from typing import NamedTuple
+
 from prefect import flow
 
 from flows.prepare_data import PREPARE_DATA, prepare_data
 from flows.train_base import TRAIN_BASE, train_base
-from lifecycle.artifacts import Checkpoint, Suites
+from lifecycle.artifacts import Checkpoint, Demonstrations, Suites
 from tasks.comparisons import curate_comparisons
 from tasks.demonstrations import curate_demonstrations
 from tasks.preference import align
@@ -19,17 +21,26 @@ from tasks.sft import fine_tune
 POST_TRAIN = ("demonstrations", "sft", "comparisons", "preference")
 
 
-def post_train(run: Session, suites: Suites, base: Checkpoint) -> Checkpoint:
-    """First shown how to answer, then told which answers are better."""
+class PostTrained(NamedTuple):
+    """What may be released, and what it was shown."""
+
+    candidate: Checkpoint
+    demonstrations: Demonstrations
+
+
+def post_train(run: Session, suites: Suites, base: Checkpoint) -> PostTrained:
+    """First shown how to answer, then, where the recipe says so, told which answers are better."""
     demonstrations = curate_demonstrations(run, run.recipe.demonstrations, suites)
     sft = fine_tune(run, run.recipe.sft, base, demonstrations)
-    comparisons = curate_comparisons(run, run.recipe.comparisons, suites)
-    return align(run, run.recipe.preference, sft, comparisons)
+    if run.recipe.alignment is None:
+        return PostTrained(sft, demonstrations)
+    comparisons = curate_comparisons(run, run.recipe.alignment.comparisons, suites)
+    return PostTrained(align(run, run.recipe.alignment.preference, sft, comparisons), demonstrations)
 
 
 @flow(name="post-train", persist_result=False)
 def post_train_flow(request: Request) -> None:
-    """Stop when the preference checkpoint is sealed."""
+    """Stop when the last checkpoint is sealed."""
     with working_on(request, "post-train", (*PREPARE_DATA, *TRAIN_BASE, *POST_TRAIN)) as run:
-        suites, _, tokenizer, shards = prepare_data(run)
-        post_train(run, suites, train_base(run, tokenizer, shards))
+        data = prepare_data(run)
+        post_train(run, data.suites, train_base(run, data))

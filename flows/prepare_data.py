@@ -5,25 +5,53 @@ from flows import cli
 if __name__ == "__main__":  # before the heavy imports: see full_lifecycle
     raise SystemExit(cli.main("prepare_data"))
 
+from typing import NamedTuple
+
 from prefect import flow
 
-from lifecycle.artifacts import Corpus, Suites, Tokenizer, TokenShards
+from lifecycle.artifacts import Checkpoint, Corpus, Suites, Tokenizer, TokenShards
+from lifecycle.recipes import Pretraining
+from tasks.base import adopt_base
 from tasks.corpus import build_corpus
 from tasks.session import Request, Session, working_on
 from tasks.shards import pack_shards
 from tasks.suites import collect_suites
 from tasks.tokenizer import train_tokenizer
 
-PREPARE_DATA = ("suites", "corpus", "tokenizer", "shards")
+PREPARE_DATA = ("suites", "base", "corpus", "tokenizer", "shards")
 
 
-def prepare_data(run: Session) -> tuple[Suites, Corpus, Tokenizer, TokenShards]:
-    """What is held out comes first: everything after it is cleaned of it."""
+class Text(NamedTuple):
+    """What a base is pretrained on, with how."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    shards: TokenShards
+    settings: Pretraining
+
+
+class Data(NamedTuple):
+    """All that is there before training: an adopted base, text, or both."""
+
+    suites: Suites
+    base: Checkpoint | None
+    text: Text | None
+
+
+def prepare_data(run: Session) -> Data:
+    """What is held out comes first: everything after it is cleaned of it. A stage the recipe leaves out is left out."""
     suites = collect_suites(run, run.recipe.suites)
-    corpus = build_corpus(run, run.recipe.corpus, suites)
-    tokenizer = train_tokenizer(run, run.recipe.tokenizer, corpus)
-    shards = pack_shards(run, run.recipe.shards, corpus, tokenizer)
-    return suites, corpus, tokenizer, shards
+    base = adopt_base(run, run.recipe.base) if run.recipe.base else None
+    text = prepare_text(run, run.recipe.pretraining, suites, base) if run.recipe.pretraining else None
+    return Data(suites, base, text)
+
+
+def prepare_text(run: Session, settings: Pretraining, suites: Suites, base: Checkpoint | None) -> Text:
+    """Raw text to training rows."""
+    corpus = build_corpus(run, settings.corpus, suites)
+    tokenizer = train_tokenizer(run, settings.tokenizer, corpus, base)
+    shards = pack_shards(run, settings.shards, corpus, tokenizer)
+    return Text(corpus, tokenizer, shards, settings)
 
 
 @flow(name="prepare-data", persist_result=False)

@@ -7,22 +7,24 @@ if __name__ == "__main__":  # before the heavy imports: see full_lifecycle
 
 from prefect import flow
 
-from flows.prepare_data import PREPARE_DATA, prepare_data
-from lifecycle.artifacts import Checkpoint, Tokenizer, TokenShards
+from flows.prepare_data import PREPARE_DATA, Data, prepare_data
+from lifecycle.artifacts import Checkpoint
 from tasks.pretrain import pretrain
 from tasks.session import Request, Session, working_on
 
 TRAIN_BASE = ("pretrain",)
 
 
-def train_base(run: Session, tokenizer: Tokenizer, shards: TokenShards) -> Checkpoint:
-    """The base model."""
-    return pretrain(run, run.recipe.pretrain, shards, tokenizer)
+def train_base(run: Session, data: Data) -> Checkpoint:
+    """The base model: trained on text, from fresh weights or an adopted base's; or as it was adopted."""
+    if data.text is not None:
+        return pretrain(run, data.text.settings.pretrain, data.text.shards, data.text.tokenizer, data.base)
+    assert data.base is not None, "a recipe has a base or trains one"
+    return data.base
 
 
 @flow(name="train-base", persist_result=False)
 def train_base_flow(request: Request) -> None:
     """Stop when the base checkpoint is sealed."""
     with working_on(request, "train-base", (*PREPARE_DATA, *TRAIN_BASE)) as run:
-        _, _, tokenizer, shards = prepare_data(run)
-        train_base(run, tokenizer, shards)
+        train_base(run, prepare_data(run))

@@ -4,7 +4,7 @@ A ladder leads from the bad run to the good one. Each rung takes one more stage 
 chain down, and leaves to the bad run's recipe what lies below. What is sealed already is not made again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,19 +16,20 @@ from lifecycle.runs import Run
 from lifecycle.sealing import Artifact, Manifest, StageConfig
 from lifecycle.store import Store
 
-# Every stage up to the candidate with what it is made from, each after its inputs.
-INPUTS: Mapping[str, tuple[str, ...]] = {
+# Every stage up to the candidate with what it may be made from, each after its inputs. `a|b`: the first there is.
+POSSIBLE_INPUTS: Mapping[str, tuple[str, ...]] = {
     "suites": (),
+    "base": (),
     "corpus": ("suites",),
-    "tokenizer": ("corpus",),
+    "tokenizer": ("corpus", "base"),
     "shards": ("corpus", "tokenizer"),
-    "pretrain": ("shards", "tokenizer"),
+    "pretrain": ("shards", "tokenizer", "base"),
     "demonstrations": ("suites",),
-    "sft": ("pretrain", "demonstrations"),
+    "sft": ("pretrain|base", "demonstrations"),
     "comparisons": ("suites",),
     "preference": ("sft", "comparisons"),
 }
-CANDIDATE = "preference"
+CANDIDATES = ("preference", "sft")
 
 Chain = dict[str, Artifact]
 Remake = Callable[[str, StageConfig, list[Artifact]], Artifact]
@@ -44,13 +45,22 @@ class Recorded:
     @cached_property
     def manifests(self) -> dict[str, Manifest]:
         folders = {stage.stage: Path(stage.path) for stage in self.run.stages}
-        missing = [stage for stage in INPUTS if stage not in folders]
-        if missing:
+        if not folders.keys() & set(CANDIDATES):
             raise InputError(
-                f"expected run {self.run.name} to have made {', '.join(missing)}, found that it ended "
-                f"{self.run.state} before. Give a run that came as far as its {CANDIDATE} checkpoint."
+                f"expected run {self.run.name} to have made a candidate, found that it ended {self.run.state} before. "
+                f"Give a run that came as far as {' or '.join(CANDIDATES)}."
             )
-        return {stage: sealing.read_manifest(folders[stage]) for stage in INPUTS}
+        return {stage: sealing.read_manifest(folders[stage]) for stage in POSSIBLE_INPUTS if stage in folders}
+
+    @cached_property
+    def inputs(self) -> dict[str, tuple[str, ...]]:
+        """The stages of this run with what each was made from."""
+        return inputs_among(self.manifests)
+
+    @property
+    def candidate(self) -> str:
+        """The stage whose checkpoint was evaluated."""
+        return next(stage for stage in CANDIDATES if stage in self.manifests)
 
     def artifact(self, stage: str) -> Artifact:
         """What the run has at this stage, every byte verified."""
@@ -61,24 +71,43 @@ class Recorded:
             raise InputError(f"{error} Then give that run instead of {self.run.name}.") from error
 
 
+def inputs_among(stages: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """What each of these stages is made from, where a recipe has these and no others."""
+
+    def there_is(names: str) -> list[str]:
+        return [name for name in names.split("|") if name in stages][:1]
+
+    return {
+        stage: tuple(found for names in inputs for found in there_is(names))
+        for stage, inputs in POSSIBLE_INPUTS.items()
+        if stage in stages
+    }
+
+
 def differences(good: Recorded, bad: Recorded) -> dict[str, str]:
     """The stages that differ by themselves, not only because what they are made from does, each with what differs."""
+    if good.inputs != bad.inputs:
+        odd = sorted(set(good.inputs) ^ set(bad.inputs))
+        raise InputError(
+            f"expected two runs with the same stages, found {', '.join(odd)} in one of them only: no stage of the one "
+            "can stand in for what the other leaves out. Give runs of recipes that differ in settings."
+        )
     if good.manifests["suites"].digest != bad.manifests["suites"].digest:
         raise InputError(
             f"expected two runs that hold out the same items, found suites {good.manifests['suites'].digest[:12]} and "
             f"{bad.manifests['suites'].digest[:12]}: no score of the one can be compared with one of the other. Run "
             "the older recipe on the newer suites first."
         )
-    found = {stage: _own_difference(good.manifests[stage], bad.manifests[stage]) for stage in INPUTS}
+    found = {stage: _own_difference(good.manifests[stage], bad.manifests[stage]) for stage in good.inputs}
     return {stage: why for stage, why in found.items() if why is not None}
 
 
 def rung(stage: str, good: Recorded, bad: Recorded, configs: Mapping[str, StageConfig], remake: Remake) -> Chain:
     """The chain with every stage down to `stage` as in the good run, and below it as the bad run's recipe makes it."""
-    order = list(INPUTS)
+    order = list(good.inputs)
     taken = set(order[: order.index(stage) + 1])
     chain: Chain = {}
-    for name, inputs in INPUTS.items():
+    for name, inputs in good.inputs.items():
         digests = [chain[part].digest for part in inputs]
         if name in taken:
             chain[name] = good.artifact(name)
@@ -93,7 +122,7 @@ def rung(stage: str, good: Recorded, bad: Recorded, configs: Mapping[str, StageC
 
 def still_describes(configs: Mapping[str, StageConfig], bad: Recorded) -> None:
     """A recipe may have changed since the run: then it cannot make what lies below a swapped stage."""
-    for name, inputs in INPUTS.items():
+    for name, inputs in bad.inputs.items():
         identity = sealing.fingerprint(configs[name], [bad.artifact(part) for part in inputs])
         if identity != bad.manifests[name].fingerprint:
             raise ConfigError(

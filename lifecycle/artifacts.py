@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lifecycle.sealing import Artifact
+from lifecycle.sealing import Artifact, FileEntry, later_field
 
 
 class Suites(Artifact):
@@ -88,6 +88,7 @@ class Demonstrations(Artifact):
     dev_rows: int
     dropped: dict[str, int]
     suites_digest: str
+    shortfalls: list[str] = later_field([], description="Where the sources' shares are not what was asked for.")
 
 
 class Comparisons(Artifact):
@@ -111,8 +112,16 @@ class Checkpoint(Artifact):
     tokens_seen: int
     final_loss: float
     supervised_share: float | None = Field(None, description="Share of tokens the loss covered; None for pretraining.")
+    supervised_shares: dict[str, float] = later_field(
+        {}, description="The same of each source, where there are several."
+    )
     dropped: dict[str, int] = Field(default_factory=dict, description="Training rows left out, by reason.")
+    cut_rows: int = later_field(0, description="Training rows cut behind an answer, so that they fit.")
     findings: dict[str, int] = Field(default_factory=dict, description="What the watchdog said in training, by rule.")
+    foreign_files: dict[str, FileEntry] = later_field({}, description="What an adopted base was read from, by name.")
+    start_loss: float | None = later_field(
+        None, description="Validation loss of the base before the first step, where pretraining went on from one."
+    )
 
 
 class Score(BaseModel):
@@ -148,7 +157,8 @@ class EvalReport(Artifact):
     scores: dict[str, Score]
     baselines: dict[str, float] = Field(description="Named reference numbers: majority answer, bigram bits per byte.")
     contamination: dict[str, Contamination] = Field(
-        default_factory=dict, description="By suite, in the corpus's training text; demonstrations are not looked at."
+        default_factory=dict,
+        description="By suite, in the corpus's training text; where there is no corpus, in the demonstrations.",
     )
     copied_items: int = Field(0, description="Records taken over from an earlier report on fewer items.")
 
@@ -179,6 +189,9 @@ class GateDecision(Artifact):
     checkpoint_digest: str
     report_digest: str
     against: str | None = Field(description="Digest of the live checkpoint compared with; None for a first release.")
+    baseline: str | None = later_field(
+        None, description="Digest of the adopted base compared with, where nothing was live yet."
+    )
     checks: list[Check]
 
     @property

@@ -33,7 +33,7 @@ def how_it_ran(default: Any, **field: Any) -> Any:
 
 
 def later_field(default: Any, **field: Any) -> Any:
-    """A config field younger than artifacts that exist: at its default, which changes nothing, it has no identity."""
+    """A field younger than artifacts that exist: at its default, which changes nothing, it has no identity."""
     return Field(default, json_schema_extra={"identity": "unless default"}, **field)
 
 
@@ -101,8 +101,10 @@ class Artifact(BaseModel):
         return self.manifest.fingerprint
 
     def facts(self) -> dict[str, Any]:
-        """Every field but the path, as plain JSON values."""
-        return self.model_dump(mode="json", exclude={"path"})
+        """Every field but the path, as plain JSON values. A `later_field` at its default is no fact yet."""
+        fields = type(self).model_fields
+        unsaid = {name for name, field in fields.items() if not _in_identity(field, getattr(self, name))}
+        return self.model_dump(mode="json", exclude={"path", *unsaid})
 
     def seal(self, config: StageConfig, *inputs: "Artifact") -> Self:
         """Make every byte durable, then write the manifest: after this the directory exists, and never changes."""

@@ -54,15 +54,16 @@ class Store:
             ) from error
 
     def make(
-        self, stage: Callable[..., A], config: StageConfig, *inputs: Artifact, on_drift: OnDrift = "stop"
+        self, stage: Callable[..., A], config: StageConfig, *inputs: Artifact | None, on_drift: OnDrift = "stop"
     ) -> Made[A]:
         """The artifact `stage(config, *inputs)` describes: reused when it is sealed, else made now.
 
+        None stands in the place of an input that this use of the stage goes without.
         A second process that wants the same identity waits for the first and then reuses its work.
         Raises StaleArtifact when a dear artifact exists but the code that made it has changed since.
         """
         kind: type[A] = get_type_hints(stage)["return"]
-        identity = sealing.fingerprint(config, inputs)
+        identity = sealing.fingerprint(config, [given for given in inputs if given is not None])
         source = source_closure(stage)
         folder = self.root / "artifacts" / config.stage
         own = folder / f"{identity[:16]}-{sealing.short_digest(source)}"

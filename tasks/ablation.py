@@ -12,11 +12,12 @@ from lifecycle import sealing
 from lifecycle.report import ablation
 from lifecycle.report.ablation import Attribution
 from lifecycle.sealing import Artifact, StageConfig
-from lifecycle.stages import comparisons, corpus, demonstrations, preference, pretrain, sft, shards, tokenizer
+from lifecycle.stages import base, comparisons, corpus, demonstrations, preference, pretrain, sft, shards, tokenizer
 from tasks.adapter import run_stage, stage_task
 from tasks.session import Session
 
 STAGES: dict[str, Callable[..., Artifact]] = {
+    "base": base.adopt_base,
     "corpus": corpus.build_corpus,
     "tokenizer": tokenizer.train_tokenizer,
     "shards": shards.pack_shards,

@@ -48,7 +48,7 @@ def stage_task(*, accelerator: bool = False, retries: int = 0) -> Callable[[Call
 
 
 def run_stage(
-    session: Session, stage: Callable[..., A], config: StageConfig, *inputs: Artifact, label: str | None = None
+    session: Session, stage: Callable[..., A], config: StageConfig, *inputs: Artifact | None, label: str | None = None
 ) -> A:
     """The stage's artifact, found or made, shown and recorded. `label` tells two uses of a stage in one run apart."""
     name, started = label or config.stage, time.time()

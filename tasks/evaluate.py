@@ -1,4 +1,4 @@
-from lifecycle.artifacts import Checkpoint, Corpus, EvalReport, Suites
+from lifecycle.artifacts import Checkpoint, Corpus, Demonstrations, EvalReport, Suites
 from lifecycle.stages import evaluate as stage
 from tasks.adapter import run_stage, stage_task
 from tasks.session import Session
@@ -10,12 +10,12 @@ def evaluate(
     config: stage.EvaluateConfig,
     checkpoint: Checkpoint,
     suites: Suites,
-    corpus: Corpus,
+    corpus: Corpus | None,
     *,
     earlier: EvalReport | None = None,
+    demonstrations: Demonstrations | None = None,
     label: str | None = None,
 ) -> EvalReport:
     """Scores on what was held out. `earlier` is a report to take records over from; `label` names a second evaluation
     in one run."""
-    before = () if earlier is None else (earlier,)
-    return run_stage(session, stage.evaluate, config, checkpoint, suites, corpus, *before, label=label)
+    return run_stage(session, stage.evaluate, config, checkpoint, suites, corpus, earlier, demonstrations, label=label)

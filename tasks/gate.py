@@ -2,7 +2,7 @@ from contextlib import suppress
 
 from prefect.artifacts import create_markdown_artifact
 
-from lifecycle.artifacts import EvalReport, GateDecision
+from lifecycle.artifacts import Checkpoint, EvalReport, GateDecision
 from lifecycle.report.decision import sentence
 from lifecycle.stages import gate as stage
 from tasks.adapter import run_stage, stage_task
@@ -16,10 +16,11 @@ def decide_gate(
     report: EvalReport,
     live: EvalReport | None,
     earlier: GateDecision | None = None,
+    baseline: Checkpoint | None = None,
 ) -> GateDecision:
-    """Whether this checkpoint may go live, and why. `earlier` is the look before, where there was one."""
-    before = [artifact for artifact in (live, earlier) if artifact is not None]
-    decision = run_stage(session, stage.decide_gate, config, report, *before)
+    """Whether this checkpoint may go live, and why. `earlier` is the look before, where there was one; `baseline` the
+    adopted base, where `live` reports on it and not on a release."""
+    decision = run_stage(session, stage.decide_gate, config, report, live, earlier, baseline)
     with suppress(Exception):  # a copy of the page that is sealed with the decision
         page = (decision.path / "decision.md").read_text(encoding="utf-8")
         create_markdown_artifact(page, key="gate-decision", description=sentence(decision))

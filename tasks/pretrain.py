@@ -5,6 +5,12 @@ from tasks.session import Session
 
 
 @stage_task(accelerator=True, retries=1)
-def pretrain(session: Session, config: stage.PretrainConfig, shards: TokenShards, tokenizer: Tokenizer) -> Checkpoint:
-    """The base model. A retry goes on from the last verified checkpoint."""
-    return run_stage(session, stage.pretrain, config, shards, tokenizer)
+def pretrain(
+    session: Session,
+    config: stage.PretrainConfig,
+    shards: TokenShards,
+    tokenizer: Tokenizer,
+    base: Checkpoint | None = None,
+) -> Checkpoint:
+    """The base model, from scratch or from an adopted one. A retry goes on from the last verified checkpoint."""
+    return run_stage(session, stage.pretrain, config, shards, tokenizer, base)

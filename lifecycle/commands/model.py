@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lifecycle import launch
 from lifecycle.artifacts import Checkpoint, Release
 from lifecycle.commands import existing_store, of_a_store
 from lifecycle.errors import DamagedArtifact, InputError
+from lifecycle.launchers.environment import worker_environment
 from lifecycle.ledger import Ledger
 from lifecycle.report import screens
 from lifecycle.runs import find_run
@@ -73,4 +73,4 @@ def model_folder(store: Store, name: str | None, stage: str | None) -> Path:
 def _become(worker: str, *arguments: object) -> NoReturn:
     """Turn into a worker, with this terminal: what needs torch is not imported here."""
     command = [sys.executable, "-m", worker, *map(str, arguments)]
-    os.execve(sys.executable, command, launch.worker_environment(os.cpu_count() or 1))
+    os.execve(sys.executable, command, worker_environment(os.cpu_count() or 1))

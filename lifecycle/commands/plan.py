@@ -4,20 +4,26 @@ import argparse
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console, RenderableType
 
 from lifecycle.commands import existing_store, of_a_store
 from lifecycle.errors import ConfigError, InputError
+from lifecycle.model import foreign
 from lifecycle.model.activations import FP32
 from lifecycle.model.compute import PEAK_FLOPS, flops_of_hours
+from lifecycle.model.families import Model, OfTheBase
 from lifecycle.model.fitting import Speeds, options, size_of
 from lifecycle.model.machine import Memory, memory_of_a_rank
 from lifecycle.model.memory import generation
 from lifecycle.report import compute, memory
 from lifecycle.report.compute import Machine
 from lifecycle.runs import find_run
+
+if TYPE_CHECKING:
+    from lifecycle.recipes import LifecycleConfig
+    from lifecycle.stages.pretrain import PretrainConfig
 
 
 def add(commands: Any) -> None:
@@ -80,14 +86,17 @@ def plan_memory(asked: argparse.Namespace) -> int:
     from lifecycle.stages.pretrain import memory_run
 
     recipe = recipes.load(asked.recipe or "tiny", asked.settings)
-    config = recipe.pretrain
+    planned = _planned(recipe, asked.vocab_size)
+    config = planned.config
     if asked.world_size:
-        config = config.model_copy(update={"ranks": asked.world_size})
+        config = config.model_copy(
+            update={"ranks": asked.world_size, "launch": config.launch.model_copy(update={"nodes": 1})}
+        )
     has = Memory(size_of(asked.gpu_memory), "cuda") if asked.gpu_memory else memory_of_a_rank(config.ranks)
     if config.device_memory and not asked.gpu_memory:  # of whatever this machine computes on, as the stage reads it
         has = has._replace(bytes=size_of(config.device_memory))
-    vocab_size = _vocab_size(recipe.tokenizer, asked.vocab_size)
-    run = memory_run(config, max_seq_len=recipe.shards.max_seq_len, vocab_size=vocab_size, device=has.device)
+    sizes = {"max_seq_len": planned.max_seq_len, "vocab_size": planned.vocab_size}
+    run = memory_run(config, **sizes, device=has.device, model=planned.model)
     speeds = Speeds(flops=PEAK_FLOPS[asked.gpu] * asked.mfu)
     found = options(run, available=has.bytes, device=has.device, speeds=speeds)
     number = 2 if recipe.evaluate.precision == "bf16" else FP32
@@ -118,25 +127,44 @@ def plan_compute(asked: argparse.Namespace) -> int:
         from lifecycle import recipes
 
         recipe = recipes.load(asked.recipe, asked.settings)
-        machine = machine._replace(gpus=asked.world_size or recipe.pretrain.ranks)
-        vocab_size = _vocab_size(recipe.tokenizer, asked.vocab_size)
-        length = recipe.shards.max_seq_len
-        steps, rows = recipe.pretrain.steps(length), recipe.pretrain.batch_rows
-        shape = {"steps": steps, "batch_rows": rows, "vocab_size": vocab_size, "max_seq_len": length}
-        data = compute.of_recipe(recipe.pretrain.model, machine, **shape)
+        planned = _planned(recipe, asked.vocab_size)
+        machine = machine._replace(gpus=asked.world_size or planned.config.world_size)
+        steps, rows = planned.config.steps(planned.max_seq_len), planned.config.batch_rows
+        sizes = {"vocab_size": planned.vocab_size, "max_seq_len": planned.max_seq_len}
+        data = compute.of_recipe(planned.model, machine, steps=steps, batch_rows=rows, **sizes)
         shown = compute.recipe_screen(data, recipe.name, machine)
     _print(asked, data, shown)
     return 0
 
 
-def _vocab_size(tokenizer: object, said: int | None) -> int:
-    if said is not None:
-        return said
+class _Planned(NamedTuple):
+    """A recipe's pretraining, with the sizes that other stages have the home of."""
+
+    config: "PretrainConfig"
+    model: Model
+    vocab_size: int
+    max_seq_len: int
+
+
+def _planned(recipe: "LifecycleConfig", said: int | None) -> _Planned:
+    """What a recipe pretrains; `said` is the vocabulary where its tokenizer is adopted."""
     from lifecycle.stages.tokenizer import TokenizerConfig
 
-    if isinstance(tokenizer, TokenizerConfig):
-        return tokenizer.vocab_size
-    raise ConfigError("expected to know the vocabulary, found a recipe that adopts a tokenizer. Give --vocab-size.")
+    stages = recipe.pretraining
+    if stages is None:
+        raise ConfigError(
+            f"expected a recipe that pretrains, found {recipe.name!r}, which takes its base as it is. Name another."
+        )
+    length = stages.shards.max_seq_len
+    if isinstance(stages.pretrain.model, OfTheBase):
+        assert recipe.base is not None, "a recipe's own check"
+        foreign.check_names(recipe.base.source)
+        model, rows = foreign.shape_of(recipe.base.source), foreign.read_config(recipe.base.source)["vocab_size"]
+        return _Planned(stages.pretrain, model, rows, length)
+    vocab_size = stages.tokenizer.vocab_size if isinstance(stages.tokenizer, TokenizerConfig) else None
+    if (vocab_size := said or vocab_size) is None:
+        raise ConfigError("expected to know the vocabulary, found a recipe that adopts a tokenizer. Give --vocab-size.")
+    return _Planned(stages.pretrain, stages.pretrain.model, vocab_size, length)
 
 
 def _print(asked: argparse.Namespace, data: Any, screen: RenderableType) -> None:

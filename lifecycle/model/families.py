@@ -1,8 +1,8 @@
 """The families of networks a recipe can name, told apart by `family`."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
 from lifecycle.model.architecture import ModelConfig
 from lifecycle.model.gpt2 import Gpt2Config
@@ -13,4 +13,15 @@ def _family(value: Any) -> str:
     return str(value.get("family", "llama") if isinstance(value, dict) else value.family)
 
 
+class OfTheBase(BaseModel):
+    """The network of the adopted base: its shape has its home in the base's config.json, and none in a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: Literal["base"] = "base"
+
+
 Model = Annotated[Annotated[ModelConfig, Tag("llama")] | Annotated[Gpt2Config, Tag("gpt2")], Discriminator(_family)]
+AnyModel = Annotated[
+    Annotated[ModelConfig, Tag("llama")] | Annotated[Gpt2Config, Tag("gpt2")] | Annotated[OfTheBase, Tag("base")],
+    Discriminator(_family),
+]

@@ -16,12 +16,14 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lifecycle.errors import ConfigError, InputError
+from lifecycle.model.families import OfTheBase
 from lifecycle.sealing import StageConfig
+from lifecycle.stages.base import BaseConfig
 from lifecycle.stages.comparisons import ComparisonsConfig
 from lifecycle.stages.corpus import CorpusConfig
 from lifecycle.stages.demonstrations import DemonstrationsConfig
@@ -33,11 +35,30 @@ from lifecycle.stages.release import ReleaseConfig
 from lifecycle.stages.sft import SftConfig
 from lifecycle.stages.shards import ShardsConfig
 from lifecycle.stages.suites import SuitesConfig
-from lifecycle.stages.tokenizer import AdoptTokenizerConfig, TokenizerConfig
+from lifecycle.stages.tokenizer import AdoptTokenizerConfig, BaseTokenizerConfig, TokenizerConfig
+
+
+class Pretraining(NamedTuple):
+    """The stages from raw text to a model trained on it: all of them, or none."""
+
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig | AdoptTokenizerConfig | BaseTokenizerConfig
+    shards: ShardsConfig
+    pretrain: PretrainConfig
+
+
+class Alignment(NamedTuple):
+    """The stages that learn from choices: both, or none."""
+
+    comparisons: ComparisonsConfig
+    preference: PreferenceConfig
 
 
 class LifecycleConfig(BaseModel):
-    """Every setting of a run, one field per stage in the order the stages run."""
+    """Every setting of a run, one field per stage in the order the stages run. A stage that is None is left out.
+
+    A base is trained from text, adopted, or adopted and trained further; preferences are optional.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,14 +68,15 @@ class LifecycleConfig(BaseModel):
     )
 
     suites: SuitesConfig
-    corpus: CorpusConfig
-    tokenizer: TokenizerConfig | AdoptTokenizerConfig
-    shards: ShardsConfig
-    pretrain: PretrainConfig
+    base: BaseConfig | None = None
+    corpus: CorpusConfig | None = None
+    tokenizer: TokenizerConfig | AdoptTokenizerConfig | BaseTokenizerConfig | None = None
+    shards: ShardsConfig | None = None
+    pretrain: PretrainConfig | None = None
     demonstrations: DemonstrationsConfig
     sft: SftConfig
-    comparisons: ComparisonsConfig
-    preference: PreferenceConfig
+    comparisons: ComparisonsConfig | None = None
+    preference: PreferenceConfig | None = None
     evaluate: EvaluateConfig
     gate: GateConfig
     release: ReleaseConfig
@@ -62,6 +84,43 @@ class LifecycleConfig(BaseModel):
     typical_seconds: dict[str, float] = Field(
         default_factory=dict, description="Seconds per stage where it was measured: the first guess of the time left."
     )
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages this recipe runs, in order."""
+        return tuple(name for name in type(self).model_fields if isinstance(getattr(self, name), StageConfig))
+
+    @property
+    def pretraining(self) -> Pretraining | None:
+        """The stages that train a base on text, where the recipe has them."""
+        if self.corpus and self.tokenizer and self.shards and self.pretrain:
+            return Pretraining(self.corpus, self.tokenizer, self.shards, self.pretrain)
+        return None
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """The stages that learn from choices, where the recipe has them."""
+        return Alignment(self.comparisons, self.preference) if self.comparisons and self.preference else None
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        for group in (Pretraining._fields, Alignment._fields):
+            missing = [name for name in group if getattr(self, name) is None]
+            if 0 < len(missing) < len(group):
+                raise ValueError(f"expected {', '.join(group)} together or none, found no {', '.join(missing)}")
+        if self.base is None and self.pretraining is None:
+            raise ValueError("expected a base: stages that train one (corpus to pretrain), or `base`, found neither")
+        if self.pretraining is not None:
+            own = isinstance(self.pretraining.pretrain.model, OfTheBase)
+            kept = isinstance(self.pretraining.tokenizer, BaseTokenizerConfig)
+            if (own, kept) != (self.base is not None,) * 2:
+                raise ValueError(
+                    "expected model and tokenizer of the base where pretraining goes on from one (pretrain.model="
+                    "OfTheBase(), tokenizer=BaseTokenizerConfig()), and only there; found "
+                    f"{'a' if self.base else 'no'} base, model {'of it' if own else 'of its own'}, tokenizer "
+                    f"{'of it' if kept else 'of its own'}"
+                )
+        return self
 
 
 def load(recipe: str, settings: Sequence[str] = ()) -> LifecycleConfig:
@@ -139,6 +198,8 @@ def _replace(value: Any, path: list[str], new: Any, whole: str) -> Any:
                 raise ConfigError(_unknown(whole, name, [str(i) for i in range(len(value))], value))
             changed = [_replace(v, rest, new, whole) if i == int(name) else v for i, v in enumerate(value)]
             return type(value)(changed)
+    if value is None and len(path) == whole.count("."):
+        raise ConfigError(f"--set {whole}: this recipe leaves the stage out. Take one that has it, or write your own.")
     raise ConfigError(
         f"{whole}: expected a setting with keys below it, found the value {value!r}. Remove .{'.'.join(path)}."
     )

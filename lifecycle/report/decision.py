@@ -8,6 +8,8 @@ SHOWN_ITEMS = 8
 def sentence(decision: GateDecision) -> str:
     """Why the gate decided as it did, in one sentence."""
     against = f"live {decision.against[:12]}" if decision.against else "the floors alone, nothing was live"
+    if decision.baseline:
+        against = f"the adopted base {decision.baseline[:12]}, nothing was live"
     failed = [f"{check.metric} ({check.rule} {check.verdict})" for check in not_passed(decision)]
     if decision.promote:
         return f"all {len(decision.checks)} checks passed against {against}"

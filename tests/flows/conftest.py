@@ -34,11 +34,12 @@ class House:
         self._process = process
         self.store = store
 
-    def __call__(self, flow: str, *arguments: str, **environment: str) -> Ended:
+    def __call__(self, flow: str, *arguments: str, recipe: str = "fake", **environment: str) -> Ended:
         # All houses share one registry, and each has a champion of its own there.
         model = [] if flow == "ablate" else ["--set", f"model_name={re.sub('[^A-Za-z0-9]+', '-', self.store.name)}"]
         command = {
             "flow": flow,
+            "recipe": f"{HOUSE}:{recipe}",
             "arguments": [*arguments, *model, "--store", str(self.store)],
             "environment": environment,
         }
@@ -112,6 +113,12 @@ def warm_store(home, request, released) -> Path:
     ):
         made.backup(copy)
     return store
+
+
+@pytest.fixture
+def warm_house(house_process, warm_store) -> House:
+    """A house of its own with an empty store that starts fast."""
+    return House(house_process, warm_store)
 
 
 @pytest.fixture

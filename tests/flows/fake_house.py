@@ -46,6 +46,7 @@ class FakeConfig(StageConfig):
     fail: str | None = None
     file: Path | None = None
     shards: int = 0
+    model: str | None = None
 
 
 class FakeGateConfig(FakeConfig):
@@ -84,7 +85,8 @@ def at_work(config: FakeConfig, out_dir: Path) -> None:
 
 
 def stage(kind: type[Artifact], make_facts: Callable[..., dict[str, Any]]) -> Callable[..., Artifact]:
-    def run(config: FakeConfig, *inputs: Artifact, out_dir: Path) -> Artifact:
+    def run(config: FakeConfig, *given: Artifact | None, out_dir: Path) -> Artifact:
+        inputs = [artifact for artifact in given if artifact is not None]
         at_work(config, out_dir)
         if kind is Release:  # what users load is the candidate, file for file
             (out_dir / "model").mkdir()
@@ -104,14 +106,18 @@ def trained(role: str) -> Callable[..., dict[str, Any]]:
     return facts
 
 
-def report_facts(config: FakeConfig, checkpoint: Checkpoint, suites: Suites, corpus: Corpus) -> dict[str, Any]:
+def report_facts(
+    config: FakeConfig, checkpoint: Checkpoint, suites: Suites, text: Corpus | Demonstrations
+) -> dict[str, Any]:
     mean = checkpoint.final_loss
     score = Score(mean=mean, low=mean - 0.02, high=mean + 0.02, items=100)
     digests = {"checkpoint_digest": checkpoint.digest, "protocol_digest": "p", "suites_digest": suites.digest}
     return {**digests, "scores": {"contract.exact": score}, "baselines": {"majority": 0.4}}
 
 
-def decision_facts(config: FakeGateConfig, report: EvalReport, live: EvalReport | None = None) -> dict[str, Any]:
+def decision_facts(
+    config: FakeGateConfig, report: EvalReport, live: EvalReport | None = None, baseline: Checkpoint | None = None
+) -> dict[str, Any]:
     mine, theirs = report.scores["contract.exact"].mean, live.scores["contract.exact"].mean if live else None
     checks = [check("floor", mine >= config.floor, f"at least {config.floor}", mine)]
     if theirs is not None:
@@ -122,7 +128,14 @@ def decision_facts(config: FakeGateConfig, report: EvalReport, live: EvalReport 
     passed = all(c.verdict == "PASS" for c in checks)
     verdict = "INCONCLUSIVE" if config.inconclusive else "PROMOTE" if passed else "BLOCK"
     digests = {"checkpoint_digest": report.checkpoint_digest, "report_digest": report.digest}
-    return {"verdict": verdict, **digests, "against": live.checkpoint_digest if live else None, "checks": checks}
+    against = live.checkpoint_digest if live and not baseline else None
+    return {
+        "verdict": verdict,
+        **digests,
+        "against": against,
+        "baseline": baseline.digest if baseline else None,
+        "checks": checks,
+    }
 
 
 def check(rule: str, passed: bool, reason: str, candidate: float, **more: Any) -> Check:
@@ -193,6 +206,7 @@ STAGES: dict[str, tuple[str, str, Callable[..., Artifact]]] = {
         "collect_suites",
         stage(Suites, always({"items": {"c": 9}, "baselines": {}})),
     ),
+    "base": ("BaseConfig", "adopt_base", stage(Checkpoint, trained("base"))),
     "corpus": ("CorpusConfig", "build_corpus", stage(Corpus, cleaned_of(CORPUS))),
     "tokenizer": ("TokenizerConfig", "train_tokenizer", stage(Tokenizer, always(TOKENIZER))),
     "shards": (
@@ -229,7 +243,8 @@ def move_in() -> None:
         setattr(module, config_name, config)
         setattr(module, function_name, function)
         if name == "tokenizer":
-            module.AdoptTokenizerConfig = config  # the other way to one
+            module.AdoptTokenizerConfig = config  # the other ways to one
+            module.BaseTokenizerConfig = type("BaseTokenizerConfig", (config,), {"__module__": module.__name__})
         sys.modules[module.__name__] = module
 
 
@@ -238,7 +253,18 @@ def fake():
     from lifecycle.recipes import LifecycleConfig
 
     configs = {name: getattr(sys.modules[f"lifecycle.stages.{name}"], STAGES[name][0])() for name in STAGES}
+    del configs["base"]
     return LifecycleConfig(name="fake", **configs, typical_seconds=dict.fromkeys(STAGES, 1.0))
+
+
+def adopting():
+    """A recipe that starts from a base as it is and learns from no choices."""
+    from lifecycle.recipes import LifecycleConfig
+
+    names = ("suites", "base", "demonstrations", "sft", "evaluate", "gate", "release")
+    configs = {name: getattr(sys.modules[f"lifecycle.stages.{name}"], STAGES[name][0])() for name in names}
+    configs["base"] = configs["base"].model_copy(update={"quality": 0.6})
+    return LifecycleConfig(name="adopting", **configs)
 
 
 @contextlib.contextmanager
@@ -263,7 +289,7 @@ def obey() -> None:
         command = json.loads(line)
         text = io.StringIO()
         with setting(command["environment"]), contextlib.redirect_stderr(text), contextlib.redirect_stdout(text):
-            recipe = [] if command["flow"] in cli.OF_RUNS else ["--recipe", RECIPE]
+            recipe = [] if command["flow"] in cli.OF_RUNS else ["--recipe", command.get("recipe", RECIPE)]
             code = cli.main(command["flow"], [*recipe, *command["arguments"]])
         print(json.dumps({"code": code, "text": text.getvalue()}), file=answers, flush=True)
 

@@ -31,7 +31,7 @@ def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--set", "sft.qualty=2"], "Did you mean quality? Valid: fail, file, quality, seconds"),
+        (["--set", "sft.qualty=2"], "Did you mean quality? Valid: fail, file, model, quality, seconds, shards"),
         (["--set", "stf.quality=2"], "Did you mean sft"),
         (["--set", "sft.quality=high"], "valid number"),
         (["--set", "sft.quality"], "expected --set stage.key=value"),
@@ -43,7 +43,7 @@ def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         (["--engine", "dask"], "expected the address of a scheduler with engine dask"),
         (["--cluster", "tcp://host:8786"], "found engine 'here' and cluster 'tcp://host:8786'"),
         (["--workers", "2"], "expected an engine for 2 workers, found 'here'"),
-        (["--engine", "threads", "--workers", "0"], "--workers: Input should be greater than or equal to 1"),
+        (["--engine", "threads", "--workers", "-1"], "--workers: Input should be greater than or equal to 0"),
     ],
 )
 def test_a_wrong_command_line_exits_2_with_one_sentence_and_writes_nothing(tmp_path, arguments, says):

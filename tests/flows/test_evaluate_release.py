@@ -19,14 +19,14 @@ pytestmark = pytest.mark.slow
 def run_looks(monkeypatch):
     """Run the loop; `said` are the gate's verdicts in turn. Returns what was evaluated, and on top of what."""
 
-    def run(looks, said, *, live=None):
+    def run(looks, said, *, live=None, base=None):
         asked, verdicts = [], iter(said)
 
-        def evaluate(_session, config, checkpoint, _suites, _corpus, *, earlier=None, label=None):
+        def evaluate(_session, config, checkpoint, _suites, _corpus, *, earlier=None, demonstrations=None, label=None):
             asked.append((checkpoint, config.items_per_suite, earlier and earlier.number, label))
             return SimpleNamespace(number=len(asked))
 
-        def decide(_session, _config, _report, _live, earlier=None):
+        def decide(_session, _config, _report, _opponent, earlier=None, _baseline=None):
             verdict, following = next(verdicts)
             check = Check(
                 metric="math.right", rule="floor", verdict=verdict, reason="", candidate=0.6, next_look=following
@@ -37,8 +37,10 @@ def run_looks(monkeypatch):
         monkeypatch.setattr(flow, "decide_gate", decide)
         monkeypatch.setattr(flow, "live_checkpoint", lambda _run, _candidate: live)
         recipe = SimpleNamespace(evaluate=EvaluateConfig(), gate=GateConfig(rules=(RULE,), looks=looks))
-        suites = SimpleNamespace(items={"math": 1500})
-        _, decision = flow.looked_at(SimpleNamespace(recipe=recipe), suites, None, "candidate")
+        suites, text = SimpleNamespace(items={"math": 1500}), SimpleNamespace(corpus="corpus")
+        data = SimpleNamespace(suites=suites, text=text, base=base)
+        trained = SimpleNamespace(candidate="candidate", demonstrations="demonstrations")
+        _, decision = flow.looked_at(SimpleNamespace(recipe=recipe), data, trained)
         return asked, decision
 
     return run
@@ -60,6 +62,13 @@ def test_the_live_model_is_looked_at_in_step(run_looks):
     asked, _ = run_looks(4, [("INCONCLUSIVE", 200), ("FAIL", 300)], live="live")
     assert [(model, label) for model, _, _, label in asked] == [("candidate", None), ("live", "evaluate_live")] * 2
     assert [earlier for *_, earlier, _ in asked] == [None, None, 1, 2]
+
+
+def test_where_nothing_is_live_the_adopted_base_is_looked_at_in_step(run_looks):
+    asked, _ = run_looks(1, [("INCONCLUSIVE", None)], base="base")
+    assert [(model, label) for model, _, _, label in asked] == [("candidate", None), ("base", "evaluate_base")]
+    asked, _ = run_looks(1, [("INCONCLUSIVE", None)], live="live", base="base")
+    assert [(model, label) for model, _, _, label in asked] == [("candidate", None), ("live", "evaluate_live")]
 
 
 def test_the_cap_ends_it_undecided(run_looks):

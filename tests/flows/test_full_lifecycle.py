@@ -163,3 +163,28 @@ def test_a_worker_that_dies_without_a_word_is_tried_once_more(house):
     ended = house("train_base", "--set", "pretrain.fail=worker")
     assert ended.code == 0, ended.text
     assert house.times_run("pretrain") == 2
+
+
+ADOPTED = ["suites", "base", "demonstrations", "sft", "evaluate", "evaluate_base", "gate"]
+
+
+def test_a_recipe_that_adopts_its_base_runs_the_stages_it_has_and_is_gated_against_that_base(warm_house):
+    house = warm_house
+    worse = house("full_lifecycle", "--set", "sft.quality=0.55", recipe="adopting")
+    assert worse.code == 3, worse.text
+    assert [record.stage for record in last(house).stages] == ADOPTED
+    for said in ("[2/7] base", "candidate 0.5500, live 0.6000", "against the adopted base"):
+        assert said in worse.text
+    better = house("full_lifecycle", recipe="adopting")
+    assert better.code == 0, better.text
+    assert [record.stage for record in last(house).stages] == [*ADOPTED, "release"]
+    assert live(house) is not None
+    again = house("full_lifecycle", recipe="adopting")
+    assert again.code == 0, again.text
+    assert all(record.reused for record in last(house).stages), "compared again with the base it was promoted over"
+    shorter = house("train_base", recipe="adopting")
+    assert (shorter.code, [record.stage for record in last(house).stages]) == (0, ["suites", "base"])
+    left_out = house("full_lifecycle", "--set", "corpus.quality=1", recipe="adopting")
+    assert (left_out.code, "this recipe leaves the stage out" in left_out.text) == (2, True)
+    unknown = house("full_lifecycle", "--rebuild", "pretrain", recipe="adopting")
+    assert (unknown.code, "Stages: base, demonstrations" in unknown.text) == (2, True)

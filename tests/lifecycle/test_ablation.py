@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 from releases import store_in_memory
 
-from lifecycle.ablation import INPUTS, Recorded, differences, rung, still_describes
+from lifecycle.ablation import POSSIBLE_INPUTS, Recorded, differences, inputs_among, rung, still_describes
 from lifecycle.artifacts import Demonstrations
 from lifecycle.errors import ConfigError, InputError
 from lifecycle.runs import Run
@@ -19,7 +19,10 @@ class AnyConfig(StageConfig):
     same_bytes: bool = False
 
 
-CONFIGS = {name: type(f"{name}Config", (AnyConfig,), {"stage": name, "__module__": __name__}) for name in INPUTS}
+INPUTS = inputs_among(set(POSSIBLE_INPUTS) - {"base"})
+CONFIGS = {
+    name: type(f"{name}Config", (AnyConfig,), {"stage": name, "__module__": __name__}) for name in POSSIBLE_INPUTS
+}
 
 
 def make(config: AnyConfig, *inputs, out_dir: Path) -> Demonstrations:
@@ -36,11 +39,13 @@ def store(tmp_path):
         yield store
 
 
-def recorded(store, *, stop_before: str | None = None, same_bytes: str | None = None, **knobs: int) -> Recorded:
-    """A run of all stages, these knobs turned."""
+def recorded(
+    store, *, stop_before: str | None = None, same_bytes: str | None = None, stages=INPUTS, **knobs: int
+) -> Recorded:
+    """A run of all stages, or of those of another recipe, these knobs turned."""
     run = Run.start(store, flow="full-lifecycle", recipe="made-up", settings=[])
     chain = {}
-    for name, inputs in INPUTS.items():
+    for name, inputs in stages.items():
         if name == stop_before:
             break
         config = CONFIGS[name](knob=knobs.get(name, 0), same_bytes=name == same_bytes)
@@ -108,8 +113,29 @@ def test_runs_that_hold_out_other_items_are_refused(store):
 
 
 def test_a_run_that_ended_before_its_candidate_is_refused(store):
-    with pytest.raises(InputError, match="to have made comparisons, preference, found that it ended COMPLETED"):
+    with pytest.raises(InputError, match="to have made a candidate, found that it ended COMPLETED"):
+        differences(recorded(store), recorded(store, stop_before="sft"))
+
+
+def test_a_run_that_leaves_stages_out_is_refused_beside_one_that_has_them(store):
+    with pytest.raises(InputError, match="found comparisons, preference in one of them only"):
         differences(recorded(store), recorded(store, stop_before="comparisons"))
+
+
+def test_two_runs_that_adopt_a_base_are_compared_by_the_stages_they_have(store):
+    adopts = inputs_among({"suites", "base", "demonstrations", "sft"})
+    assert adopts["sft"] == ("base", "demonstrations"), "no stage trains a base"
+    good, bad = recorded(store, stages=adopts), recorded(store, stages=adopts, base=1)
+    assert (list(differences(good, bad)), good.candidate) == (["base"], "sft")
+    chain, made = climb("base", good, bad, base=1)
+    assert (made, chain["sft"].digest) == ([], good.manifests["sft"].digest)
+
+
+def test_pretraining_that_goes_on_hangs_on_the_base_and_sft_on_what_it_made():
+    continued = inputs_among(POSSIBLE_INPUTS)
+    assert continued["pretrain"] == ("shards", "tokenizer", "base")
+    assert continued["tokenizer"] == ("corpus", "base")
+    assert continued["sft"] == ("pretrain", "demonstrations")
 
 
 def test_a_recipe_that_changed_since_the_run_is_refused_by_the_name_of_the_stage(store):
