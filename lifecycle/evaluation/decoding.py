@@ -36,7 +36,6 @@ class Decoding:
     """How answers are drawn."""
 
     stop_id: int
-    pad_id: int
     max_new_tokens: int
     temperature: float
     seed: int

@@ -64,7 +64,7 @@ class Engine:
     ) -> None:
         self.model, self.encoder, self.settings = model, encoder, settings
         self.journal, self.pool = journal, pool
-        self._parity = TemplateParity(folder, encoder.tokenizer)
+        self._parity = TemplateParity(folder, encoder.renderer)
         self._judges: dict[Path, RewardJudge] = {}
         self.seconds: dict[str, float] = {}
         """Wall seconds by item (by number of the document) of the last call: its share of its batches."""
@@ -129,7 +129,6 @@ class Engine:
         protocol, settings = self.encoder.protocol, self.settings
         return Decoding(
             stop_id=protocol.stop_id,
-            pad_id=protocol.pad_id,
             max_new_tokens=ask.max_new_tokens or settings.max_new_tokens,
             temperature=settings.temperature,
             seed=settings.seed,
@@ -200,7 +199,7 @@ class Engine:
         return batches
 
     def _probabilities(self, questions: Sequence[Question]) -> list[Any]:
-        found = likelihood.log_probabilities(self.model, questions, pad_id=self.encoder.protocol.pad_id)
+        found = likelihood.log_probabilities(self.model, questions)
         return [[vars(one) for one in several] for several in found]  # asdict would copy every token
 
     def _judge(self, asked: Sequence[Asked], found: dict[tuple[str, int], list[Reply]], done: Done) -> None:

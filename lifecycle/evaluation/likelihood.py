@@ -17,6 +17,7 @@ from lifecycle.evaluation.scoring import target_scores
 
 NOT_FINITE = "logits_not_finite"
 UNSCORED = -100
+FILL = 0  # of rows that are shorter: masks come from lengths, so that any id will do, the padding or stop id too
 
 
 class Question(NamedTuple):
@@ -35,13 +36,13 @@ class Found:
 
 
 @torch.inference_mode()
-def log_probabilities(model: Any, questions: Sequence[Question], *, pad_id: int) -> list[list[Found]]:
+def log_probabilities(model: Any, questions: Sequence[Question]) -> list[list[Found]]:
     """For each question, its continuations in their order. NaN stays NaN: the caller must not take it for a number."""
     if isinstance(model, Llama):
         return _in_a_tree(model, questions)
     if all(len(question.continuations) == 1 for question in questions):
-        return _one_pass(model, questions, pad_id)
-    return _shared_prompt(model, questions, pad_id)
+        return _one_pass(model, questions)
+    return _shared_prompt(model, questions)
 
 
 def _in_a_tree(model: Llama, questions: Sequence[Question]) -> list[list[Found]]:
@@ -52,11 +53,11 @@ def _in_a_tree(model: Llama, questions: Sequence[Question]) -> list[list[Found]]
     return [[next(found) for _ in question.continuations] for question in questions]
 
 
-def _one_pass(model: Any, questions: Sequence[Question], pad_id: int) -> list[list[Found]]:
+def _one_pass(model: Any, questions: Sequence[Question]) -> list[list[Found]]:
     """Prompt and continuation in one row. Logits are made for the longest continuation only, not for the prompt."""
     targets = [question.continuations[0] for question in questions]
     fed = [[*question.prompt, *target[:-1]] for question, target in zip(questions, targets, strict=True)]
-    ids_BT, mask_BT = padded(fed, pad_id, model.device, left=True)
+    ids_BT, mask_BT = padded(fed, FILL, model.device, left=True)
     wanted_BT, known_BT = padded(targets, 0, model.device, left=True)
     nats_BT, first_BT = target_scores(
         model,
@@ -68,9 +69,9 @@ def _one_pass(model: Any, questions: Sequence[Question], pad_id: int) -> list[li
     return [[found] for found in _found(nats_BT, first_BT, known_BT)]
 
 
-def _shared_prompt(model: Any, questions: Sequence[Question], pad_id: int) -> list[list[Found]]:
+def _shared_prompt(model: Any, questions: Sequence[Question]) -> list[list[Found]]:
     """Prompts once, with a key-value cache; then every continuation behind its prompt's cache."""
-    prompts_BT, mask_BT = padded([question.prompt for question in questions], pad_id, model.device, left=True)
+    prompts_BT, mask_BT = padded([question.prompt for question in questions], FILL, model.device, left=True)
     cache = DynamicCache(config=model.config)
     first_BV = (
         model(
@@ -96,7 +97,7 @@ def _shared_prompt(model: Any, questions: Sequence[Question], pad_id: int) -> li
         more_NT, more_first_NT = target_scores(
             model,
             wanted_NT[:, 1:].where(fed_mask_NT.bool(), UNSCORED),
-            input_ids=wanted_NT[:, :-1].where(fed_mask_NT.bool(), pad_id),
+            input_ids=wanted_NT[:, :-1].where(fed_mask_NT.bool(), FILL),
             attention_mask=torch.cat([mask_BT[each_N], fed_mask_NT], dim=1),
             position_ids=mask_BT.sum(1)[each_N, None] + torch.arange(fed_mask_NT.shape[1], device=model.device)[None],
             past_key_values=cache,

@@ -26,6 +26,7 @@ def measures(items: Iterable[Item]) -> dict[str, Measure]:
         by_suite.setdefault((item.suite, item.kind), []).append(item)
     found: dict[str, Measure] = {}
     for (suite, kind), records in by_suite.items():
+        records = _asked_alike(records)
         slices = sorted({record.slice for record in records} - {""})
         parts = {"": records} | {f".{name}": [r for r in records if r.slice == name] for name in slices}
         for part, some in parts.items():
@@ -59,6 +60,19 @@ def evidence(measure: Measure) -> Evidence:
         case "mean":
             bounds = NO_BOUNDS if measure.bounds is None else measure.bounds
             return Mean(values, clusters, higher_is_better=measure.higher_is_better, bounds=bounds)
+
+
+def _asked_alike(records: Sequence[Item]) -> list[Item]:
+    """The records, with those of items that are asked in the same words in one cluster: the second one is no news."""
+    asking: dict[str, set[str]] = {}
+    for record in records:
+        asking.setdefault(record.prompt_digest, set()).add(f"{record.slice}/{record.id}")
+    return [
+        record.model_copy(update={"cluster": f"asked alike {record.prompt_digest}"})
+        if len(asking[record.prompt_digest]) > 1 and not record.cluster
+        else record
+        for record in records
+    ]
 
 
 def _of_kind(kind: str, items: Sequence[Item]) -> dict[str, Measure]:

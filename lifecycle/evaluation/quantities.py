@@ -227,7 +227,7 @@ class QuantityDifference(Quantity):
     @property
     def fault(self) -> str | None:
         fault = other_items(self.candidate.sums, self.live.sums) or self.too_little() or _no_bound(self)
-        fault = fault or self.candidate.out_of_bounds() or self.live.out_of_bounds()
+        fault = fault or self.candidate.out_of_bounds() or self.live.out_of_bounds() or self._other_weights()
         return fault or (None if self._unchanged else _no_spread(list(self._known.values()), self.unit))
 
     def interval(self, tail: float) -> Interval:
@@ -252,6 +252,14 @@ class QuantityDifference(Quantity):
     def possible(self) -> Bounds:
         width = self.bounds[1] - self.bounds[0]
         return -width, width
+
+    def _other_weights(self) -> str | None:
+        """Where the same item is of another size in the two reports, where both measured it: another text."""
+        for item, value in self.sums.items():
+            mine, theirs = self.candidate.weights[item], self.live.weights[item]
+            if value is not None and mine != theirs:
+                return f"{self.unit[:-1]} {item!r} weighs {mine:g} in one report and {theirs:g} in the other"
+        return None
 
     @property
     def _known(self) -> dict[str, float]:

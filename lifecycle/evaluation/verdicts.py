@@ -16,7 +16,7 @@ from typing import Any, Literal
 from lifecycle.artifacts import Check
 from lifecycle.errors import ConfigError
 from lifecycle.evaluation.evidence import Evidence, ShareDifference, difference
-from lifecycle.evaluation.rules import Ceiling, Floor, Rule, Target, compares
+from lifecycle.evaluation.rules import Ceiling, Floor, Guard, Rule, Target, compares
 from lifecycle.evaluation.sequential import schedule, tails
 from lifecycle.evaluation.statistics import Interval
 
@@ -116,6 +116,8 @@ def check_rules(
         _claim(rule, found, live or {}, looks=looks, partial=rule.metric in partial, same_model=same_model)
         for rule in asked
     ]
+    seen = {(str(check.rule), check.metric): check.evaluated for check in earlier if check.evaluated is not None}
+    claims = [replace(claim, fault=claim.fault or _looked_before(claim, seen)) for claim in claims]
     claims = [replace(claim, fault=spoilt.get(claim.rule.metric, claim.fault)) for claim in claims]
     shown = {key: check for key, check in shown.items() if check.metric not in spoilt}
     passed = {
@@ -165,12 +167,22 @@ def _claim(rule: Rule, found: Measured, live: Measured, *, looks: int, partial: 
     return Claim(rule, change, score.value, theirs.value, change.fault, planned)
 
 
+def _looked_before(claim: Claim, seen: Mapping[tuple[str, str], int]) -> str | None:
+    """Why a rule that is looked at once cannot be asked again about more items: it would use its level twice."""
+    before = seen.get((claim.rule.kind, claim.rule.metric))
+    if claim.evidence is None or claim.looks or before in (None, claim.evidence.items):
+        return None
+    unit = claim.evidence.unit
+    return f"{before} {unit} were looked at before, now {claim.evidence.items}, and the rule plans one look at all"
+
+
 def _within_reach(rule: Rule, evidence: Evidence) -> None:
     """A bar that every model passes, or none, is a slip: a margin of 4 where 4 points of a share are 0.04."""
     bar = rule.bar(higher_is_better=evidence.higher_is_better)
     ends = sorted((bar, bar + (rule.width if evidence.higher_is_better else -rule.width)))
     low, high = evidence.possible
-    if ends[0] < low or ends[1] > high:
+    always = isinstance(rule, Guard) and rule.margin >= (high - low) / 2  # as far apart as two models can lie
+    if ends[0] < low or ends[1] > high or always:
         what = "the difference of two models" if compares(rule) else "a model"
         raise ConfigError(
             f"expected a {rule.kind} on {rule.metric!r} between {low:g} and {high:g}, where {what} can lie, found that "

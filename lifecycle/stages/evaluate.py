@@ -11,17 +11,18 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from lifecycle import contracts
-from lifecycle.artifacts import Checkpoint, Contamination, Corpus, EvalReport, Suites
+from lifecycle.artifacts import Checkpoint, Contamination, Corpus, Demonstrations, EvalReport, Suites
 from lifecycle.chat import golden
-from lifecycle.chat.protocol import load_tokenizer, protocol_of
+from lifecycle.chat.render import load_renderer
 from lifecycle.data.decontaminate import NgramRule
 from lifecycle.data.jsonl import Row, load_rows
 from lifecycle.data.order import hash64
 from lifecycle.errors import ContractError
 from lifecycle.evaluation.contamination import contamination_of
 from lifecycle.evaluation.encode import Encoder
-from lifecycle.evaluation.items import read_items
+from lifecycle.evaluation.items import Item, read_items
 from lifecycle.evaluation.kinds import AnySuite, sealed_suite
+from lifecycle.evaluation.kinds.next_token import BITS
 from lifecycle.evaluation.metrics import measured, scores
 from lifecycle.launch import Job, run_worker
 from lifecycle.sealing import SCRATCH_FOLDER, StageConfig, how_it_ran
@@ -72,8 +73,8 @@ class EvaluateJob(Job):
     config: EvaluateConfig
     model: Path
     suites: tuple[AnySuite, ...]
-    train_file: Path
-    validation_file: Path
+    train_file: Path | None
+    validation_file: Path | None
     max_seq_len: int
     threads: int
     earlier: Path | None = None
@@ -93,22 +94,29 @@ def evaluate(
     config: EvaluateConfig,
     checkpoint: Checkpoint,
     suites: Suites,
-    corpus: Corpus,
+    corpus: Corpus | None = None,
     earlier: EvalReport | None = None,
+    demonstrations: Demonstrations | None = None,
     *,
     out_dir: Path,
 ) -> EvalReport:
     """Ask every suite's items, score every validation document, and keep the record of each.
 
+    Without a corpus, where the base was adopted and trained on no text here, suites are all there is to score, and
+    they are looked for in the demonstrations.
     What `earlier`, a report on fewer items of the same checkpoint, has scored in the same way is copied.
     """
     contracts.holds_items(suites)
-    contracts.has_documents(corpus)
-    contracts.decontaminated(corpus, suites)
+    if corpus is not None:
+        contracts.has_documents(corpus)
+        contracts.decontaminated(corpus, suites)
+    if demonstrations is not None:
+        contracts.decontaminated(demonstrations, suites)
     _speaks_as_recorded(checkpoint)
     _fits(config, checkpoint, suites)
     scoring = _scoring_digest(config, suites, corpus)
     if earlier is not None:
+        earlier = EvalReport.load(earlier.path)  # its records are copied: every byte checked, not what we were told
         _can_be_copied(earlier, checkpoint, scoring)
     job = EvaluateJob(
         out_dir=out_dir,
@@ -116,27 +124,29 @@ def evaluate(
         config=config,
         model=checkpoint.path,
         suites=tuple(sealed_suite(suites, name) for name in sorted(suites.items)),
-        train_file=corpus.train_file,
-        validation_file=corpus.validation_file,
+        train_file=None if corpus is None else corpus.train_file,
+        validation_file=None if corpus is None else corpus.validation_file,
         max_seq_len=checkpoint.max_seq_len,
         threads=config.threads or os.cpu_count() or 1,
         earlier=None if earlier is None else earlier.path,
     )
     # In a thread: it counts n-grams while the worker imports torch, and costs nobody's time.
     with ThreadPoolExecutor(1) as aside:
-        contamination = aside.submit(_contamination, config, suites, corpus)
+        contamination = aside.submit(_contamination, config, suites, corpus or demonstrations)
         result = run_worker(WORKER, job, Evaluated, ranks=config.ranks, threads=1)
+    items = list(read_items(out_dir))
+    _nothing_is_missing(config, suites, corpus, items)
     return EvalReport(
         path=out_dir,
         checkpoint_digest=checkpoint.digest,
         protocol_digest=checkpoint.protocol_digest,
         suites_digest=_items_digest(config, scoring, suites, corpus),
         scoring_digest=scoring,
-        scores=scores(measured(read_items(out_dir)), confidence=config.confidence),
+        scores=scores(measured(items), confidence=config.confidence),
         baselines=suites.baselines | result.baselines,
         contamination=contamination.result(),
         copied_items=result.copied_items,
-    ).seal(config, checkpoint, suites, corpus, *([] if earlier is None else [earlier]))
+    ).seal(config, checkpoint, suites, *(given for given in (corpus, earlier, demonstrations) if given is not None))
 
 
 def chosen(config: EvaluateConfig, suite: str, rows: Sequence[Row]) -> list[Row]:
@@ -172,8 +182,9 @@ def _smallest(rows: Sequence[Row], most: int | None, key: tuple[str | int, ...])
 
 def _speaks_as_recorded(checkpoint: Checkpoint) -> None:
     """The tokenizer and template in the folder are the ones the checkpoint says it was trained with."""
-    golden.check(load_tokenizer(checkpoint.path), checkpoint.path)  # first: it shows which token differs
-    found = protocol_of(checkpoint.path).digest
+    renderer = load_renderer(checkpoint.path)
+    golden.check(renderer, checkpoint.path)  # first: it shows which token differs
+    found = renderer.protocol.digest
     if found != checkpoint.protocol_digest:
         raise ContractError(
             f"expected the chat protocol {checkpoint.protocol_digest[:12]} in {checkpoint.path}, found {found[:12]}: "
@@ -183,7 +194,7 @@ def _speaks_as_recorded(checkpoint: Checkpoint) -> None:
 
 def _fits(config: EvaluateConfig, checkpoint: Checkpoint, suites: Suites) -> None:
     """There is room for the longest answer after the longest prompt: a cut prompt would be another question."""
-    encoder = Encoder(load_tokenizer(checkpoint.path), protocol_of(checkpoint.path))
+    encoder = Encoder(load_renderer(checkpoint.path))
     for name in sorted(suites.items):
         suite = sealed_suite(suites, name)
         if suite.too_long == "unmeasured":
@@ -215,25 +226,55 @@ def _can_be_copied(earlier: EvalReport, checkpoint: Checkpoint, scoring: str) ->
         )
 
 
-def _contamination(config: EvaluateConfig, suites: Suites, corpus: Corpus) -> dict[str, Contamination]:
+def _nothing_is_missing(config: EvaluateConfig, suites: Suites, corpus: Corpus | None, items: Sequence[Item]) -> None:
+    """Every item that was to be scored has a record, and nothing else has one: no record is no evidence at all."""
+    expected = {
+        (name, row.get("slice", ""), row["id"])
+        for name in sorted(suites.items)
+        for row in chosen(config, name, list(load_rows(suites.file_of(name))))
+    }
+    documents = chosen_documents(config, [] if corpus is None else list(load_rows(corpus.validation_file)))
+    expected |= {(BITS, row["source"], row["id"]) for row in documents}
+    odd = sorted(expected ^ {(item.suite, item.slice, item.id) for item in items})
+    if odd:
+        raise ContractError(
+            f"expected a record of each of {len(expected)} items and of no other, found {len(odd)} without or beside "
+            f"them, like {'/'.join(filter(None, odd[0]))}. What cannot be graded has a record that says why; mend the "
+            "suite's `graded`."
+        )
+
+
+def _contamination(
+    config: EvaluateConfig, suites: Suites, trained_on: Corpus | Demonstrations | None
+) -> dict[str, Contamination]:
+    match trained_on:
+        case Corpus():
+            documents = list(load_rows(trained_on.train_file))
+        case Demonstrations():
+            documents = [
+                {**row, "text": "\n".join(message["content"] or "" for message in row["messages"])}
+                for row in load_rows(trained_on.path / "train.jsonl")
+            ]
+        case _:
+            return {}
     rows = {name: list(load_rows(suites.file_of(name))) for name in sorted(suites.items)}
-    return contamination_of(rows, list(load_rows(corpus.train_file)), config.contamination)
+    return contamination_of(rows, documents, config.contamination)
 
 
-def _scoring_digest(config: EvaluateConfig, suites: Suites, corpus: Corpus) -> str:
+def _scoring_digest(config: EvaluateConfig, suites: Suites, corpus: Corpus | None) -> str:
     """Equal for two reports exactly when an item that is in both was asked and graded in the same way."""
     asked = {
         "suites": suites.digest,
-        "validation": corpus.manifest.files[corpus.validation_file.name].sha256,
+        "validation": None if corpus is None else corpus.manifest.files[corpus.validation_file.name].sha256,
         "scoring": config.scoring(),
         "revision": config.revision,
     }
     return sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _items_digest(config: EvaluateConfig, scoring: str, suites: Suites, corpus: Corpus) -> str:
+def _items_digest(config: EvaluateConfig, scoring: str, suites: Suites, corpus: Corpus | None) -> str:
     """Equal for two reports exactly when the same items were scored in the same way."""
-    documents = chosen_documents(config, list(load_rows(corpus.validation_file)))
+    documents = chosen_documents(config, [] if corpus is None else list(load_rows(corpus.validation_file)))
     taken = {
         "scoring": scoring,
         "items": {suite: min(config.items_of(suite) or items, items) for suite, items in sorted(suites.items.items())},

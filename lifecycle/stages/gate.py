@@ -7,7 +7,7 @@ from typing import ClassVar, Self, TypeVar
 from pydantic import Field, model_validator
 
 from lifecycle import contracts
-from lifecycle.artifacts import EvalReport, GateDecision
+from lifecycle.artifacts import Checkpoint, EvalReport, GateDecision
 from lifecycle.errors import ContractError
 from lifecycle.evaluation.items import read_items
 from lifecycle.evaluation.kinds.next_token import BITS
@@ -93,20 +93,26 @@ class GateConfig(StageConfig):
 
 
 def decide_gate(
-    config: GateConfig, report: EvalReport, *before: EvalReport | GateDecision, out_dir: Path
+    config: GateConfig, report: EvalReport, *before: EvalReport | GateDecision | Checkpoint | None, out_dir: Path
 ) -> GateDecision:
     """PROMOTE if every required rule is shown to hold, BLOCK if one is shown to be broken, else INCONCLUSIVE.
 
     `before` is the live model's report, where something is live, and the decision of the look before, where one was.
+    Where nothing is live it may be a report on the base that the candidate was made from, and that base.
     """
     # What was sealed, every byte checked, not what we were told.
     report = EvalReport.load(report.path)
-    live = _only([EvalReport.load(given.path) for given in before if isinstance(given, EvalReport)])
-    earlier = _only([GateDecision.load(given.path) for given in before if isinstance(given, GateDecision)])
+    sealed = [type(given).load(given.path) for given in before if given is not None]
+    live = _only([given for given in sealed if isinstance(given, EvalReport)])
+    earlier = _only([given for given in sealed if isinstance(given, GateDecision)])
+    baseline = _only([given for given in sealed if isinstance(given, Checkpoint)])
     if live is not None:
         contracts.comparable(report, live)
+    if baseline is not None:
+        _reports_on_base(live, baseline)
+    against = None if live is None or baseline is not None else live.checkpoint_digest
     if earlier is not None:
-        _look_before(earlier, config, report, live)
+        _look_before(earlier, config, report, against, baseline)
     found = measured(read_items(report.path))
     checks = check_rules(
         config.rules,
@@ -124,11 +130,12 @@ def decide_gate(
         verdict=verdict(checks),
         checkpoint_digest=report.checkpoint_digest,
         report_digest=report.digest,
-        against=None if live is None else live.checkpoint_digest,
+        against=against,
+        baseline=None if baseline is None else baseline.digest,
         checks=checks,
     )
     (out_dir / "decision.md").write_text(decision_page(decision), encoding="utf-8")
-    return decision.seal(config, report, *before)
+    return decision.seal(config, report, *sealed)
 
 
 def _only(given: Sequence[A]) -> A | None:
@@ -151,21 +158,38 @@ def _in_part(report: EvalReport, metrics: Collection[str]) -> list[str]:
 
 
 def _contaminated(report: EvalReport, metrics: Collection[str], most: float) -> dict[str, str]:
-    """The metrics whose suite was trained on, with how much of it."""
-    found = {name: suite for name, suite in report.contamination.items() if suite.contaminated > most * suite.items}
-    return {
-        metric: f"{found[suite].contaminated} of {found[suite].items} items of {suite!r} occur in the training text, "
-        f"more than {most:.1%}: what was trained on measures memory"
-        for metric in metrics
-        if (suite := suite_of(metric)) in found
-    }
+    """The metrics whose suite was trained on, with how much of it, or was not looked for in the training text."""
+    found: dict[str, str] = {}
+    for metric in metrics:
+        suite = suite_of(metric)
+        looked = report.contamination.get(suite)
+        if looked is None and suite != BITS:
+            found[metric] = f"nobody looked whether items of {suite!r} occur in the training text. Evaluate again"
+        elif looked is not None and looked.contaminated > most * looked.items:
+            found[metric] = (
+                f"{looked.contaminated} of {looked.items} items of {suite!r} occur in the training text, more than "
+                f"{most:.1%}: what was trained on measures memory"
+            )
+    return found
 
 
-def _look_before(earlier: GateDecision, config: GateConfig, report: EvalReport, live: EvalReport | None) -> None:
+def _reports_on_base(opponent: EvalReport | None, baseline: Checkpoint) -> None:
+    """The report compared with is on this base; then no release is meant."""
+    contracts.has_role(baseline, "base")
+    if opponent is None:
+        raise ContractError("expected a report on the base compared with, found none. Evaluate the base first.")
+    contracts.report_on(opponent, baseline.digest)
+
+
+def _look_before(
+    earlier: GateDecision, config: GateConfig, report: EvalReport, against: str | None, baseline: Checkpoint | None
+) -> None:
     """It decided the same question by the same rules, left it open, and this report goes on from the one it saw."""
-    asked = (report.checkpoint_digest, None if live is None else live.checkpoint_digest)
-    same_rules = earlier.manifest.config == canonical(config, names=True)
-    if (earlier.checkpoint_digest, earlier.against) != asked or not same_rules or earlier.verdict != "INCONCLUSIVE":
+    asked = (report.checkpoint_digest, against, None if baseline is None else baseline.digest)
+    made_by = earlier.manifest.config, earlier.manifest.revision
+    same_rules = made_by == (canonical(config, names=True), config.revision)
+    then = (earlier.checkpoint_digest, earlier.against, earlier.baseline)
+    if then != asked or not same_rules or earlier.verdict != "INCONCLUSIVE":
         raise ContractError(
             f"expected the look before to be INCONCLUSIVE on checkpoint {asked[0][:12]} by these rules, found "
             f"{earlier.verdict} on {earlier.checkpoint_digest[:12]}. Gate again from the first look."

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from lifecycle.chat.protocol import load_tokenizer, protocol_of
+from lifecycle.chat.render import load_renderer
 from lifecycle.data.encoding import encode_documents
 from lifecycle.data.jsonl import Row, load_rows
 from lifecycle.evaluation.baselines import counted_bits
@@ -72,8 +73,9 @@ class Evaluation:
 
     def __init__(self, job: EvaluateJob, recorder: Recorder, pool: Executor, peers: Peers) -> None:
         self.job, self.recorder = job, recorder
-        self.encoder = Encoder(load_tokenizer(job.model), protocol_of(job.model))
-        self.documents = chosen_documents(job.config, list(load_rows(job.validation_file)))
+        self.encoder = Encoder(load_renderer(job.model))
+        documents = [] if job.validation_file is None else list(load_rows(job.validation_file))
+        self.documents = chosen_documents(job.config, documents)
         self.earlier: dict[Key, list[Item]] = {}
         for item in read_items(job.earlier) if job.earlier else ():
             self.earlier.setdefault((item.suite, item.slice, item.id), []).append(item)
@@ -213,7 +215,9 @@ def write_seconds(job: EvaluateJob, seconds: dict[Key, float]) -> None:
 
 
 def counted_baselines(job: EvaluateJob, documents: Sequence[Row]) -> dict[str, float]:
-    """Bits per byte of a unigram and an interpolated bigram model counted on the training documents."""
+    """Bits per byte of a unigram and an interpolated bigram model counted on the training documents; {} without any."""
+    if job.train_file is None:
+        return {}
     tokenizer = load_tokenizer(job.model)  # its own: rendering and encoding set another mode on a shared one
     bos_id = protocol_of(job.model).bos_id
     train = list(encode_documents(tokenizer, [row["text"] for row in load_rows(job.train_file)], bos_id=bos_id))

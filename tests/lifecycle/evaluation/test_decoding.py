@@ -11,7 +11,7 @@ from lifecycle.evaluation.drafts import Drafts
 from lifecycle.evaluation.faster import faster
 from lifecycle.evaluation.llama import Llama
 
-DECODING = Decoding(stop_id=2, pad_id=1, max_new_tokens=12, temperature=1.0, seed=0)
+DECODING = Decoding(stop_id=2, max_new_tokens=12, temperature=1.0, seed=0)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_guesses_change_no_answer(model, monkeypatch, kind):
     said = [draw.ids + [2] * draw.stopped for draw in plain[::3]]
     keep = {"right": 99, "wrong": 0, "half": 3}[kind]
     told = [[*ids[:keep], *(299 - n for n in range(9))] for ids in said]
-    drafts = Drafts(zip([prompt.ids for prompt in prompts()], told, strict=True))
+    drafts = Drafts(zip([prompt.ids for prompt in prompts()], told, strict=True), stop_id=2)
     drafts.worth = True
     steps = []
     step = Llama.step
@@ -147,7 +147,7 @@ def test_a_text_that_ends_an_answer_ends_it_within_a_guess(model, bpe):
     whole = answers(fast, prompts())["p3", "greedy"]
     stop = bpe.decode(whole.ids[2:4], skip_special_tokens=False)
     decoding = replace(DECODING, samples=0, stop=(stop,))
-    drafts = Drafts([(prompts()[3].ids, whole.ids)])
+    drafts = Drafts([(prompts()[3].ids, whole.ids)], stop_id=2)
     drafts.worth = True
     (plain,), (guessed,) = (decode(fast, [prompts()[3]], decoding, bpe, some) for some in (None, drafts))
     assert (plain.ids, plain.at_stop_text) == (guessed.ids, guessed.at_stop_text)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from lifecycle.chat.protocol import load_tokenizer, protocol_of
+from lifecycle.chat.render import load_renderer
 from lifecycle.evaluation import engine as module
 from lifecycle.evaluation.encode import Encoder
 from lifecycle.evaluation.engine import Engine, Settings
@@ -19,7 +19,7 @@ TURNS = [{"role": "user", "content": "section: libs"}]
 
 @pytest.fixture
 def engine(base, tmp_path):
-    encoder = Encoder(load_tokenizer(base.path), protocol_of(base.path))
+    encoder = Encoder(load_renderer(base.path))
     model = AutoModelForCausalLM.from_pretrained(base.path).eval()
     with ThreadPoolExecutor(1) as pool:
         yield Engine(model, base.path, encoder, SETTINGS, Journal(tmp_path / "journal", Alone()), pool)
@@ -96,11 +96,11 @@ def test_what_cannot_be_asked_has_a_fault_and_the_rest_goes_on(engine, one, faul
 def test_a_batch_that_does_not_fit_in_memory_is_halved_until_it_does(engine, monkeypatch):
     real, sizes = module.likelihood.log_probabilities, []
 
-    def greedy_for_memory(model, questions, *, pad_id):
+    def greedy_for_memory(model, questions):
         sizes.append(len(questions))
         if len(questions) > 1 or questions[0].prompt[-1] == engine.encoder.text("b")[0]:
             raise torch.OutOfMemoryError("full")
-        return real(model, questions, pad_id=pad_id)
+        return real(model, questions)
 
     monkeypatch.setattr(module.likelihood, "log_probabilities", greedy_for_memory)
     (a,), (b,) = ask(engine, Likelihood("a", "x"), Likelihood("b", "x"))

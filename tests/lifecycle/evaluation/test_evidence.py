@@ -121,3 +121,8 @@ def test_a_value_that_cannot_be_is_a_fault_alone_and_in_a_difference(broken):
 def test_one_passage_gives_no_interval():
     found = Share(shares(True, False, True).right, dict.fromkeys(("i0", "i1", "i2"), "p"))
     assert found.fault == "all 3 items share one passage, and one passage gives no interval"
+
+
+def test_an_item_of_another_size_in_the_two_reports_is_another_text():
+    found = difference(rates(200, 250), rates(200, 260, size=101), same_model=False)
+    assert found.fault == "document 'd0' weighs 100 in one report and 101 in the other"

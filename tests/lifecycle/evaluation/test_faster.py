@@ -53,6 +53,6 @@ def test_a_network_that_goes_wrong_only_behind_its_cache_is_left_as_it_is(model,
 
 def test_guesses_are_checked_by_narrow_networks_alone(model):
     assert Llama(model).checks_guesses
-    wide = LlamaConfig(**{**model.config.to_dict(), "hidden_size": 512, "num_attention_heads": 8, "head_dim": 64})
+    wide = LlamaConfig(**{**model.config.to_dict(), "hidden_size": 1024, "num_attention_heads": 16, "head_dim": 64})
     assert not Llama(LlamaForCausalLM(wide).eval()).checks_guesses
     assert not Padded(model).checks_guesses

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from transformers import AutoModelForCausalLM
 
-from lifecycle.chat.protocol import load_tokenizer, protocol_of
+from lifecycle.chat.render import load_renderer
 from lifecycle.evaluation.decoding import Decoding, Prompt
 from lifecycle.evaluation.drafts import Drafts
 from lifecycle.evaluation.encode import Encoder
@@ -16,7 +16,7 @@ from lifecycle.evaluation.generation import OUT_OF_MEMORY, Generation
 from lifecycle.evaluation.journal import Alone, Journal
 from lifecycle.evaluation.kinds.suite import Generate
 
-DECODING = Decoding(stop_id=2, pad_id=1, max_new_tokens=4, temperature=1.0, seed=0)
+DECODING = Decoding(stop_id=2, max_new_tokens=4, temperature=1.0, seed=0)
 SETTINGS = Settings(max_new_tokens=8, temperature=1.0, seed=0, context_tokens=0, max_seq_len=64, batch_items=8)
 PROMPTS = [Prompt(f"p{n}", [6, 7, 8 + n % 5, 20 + n]) for n in range(80)]
 
@@ -48,8 +48,9 @@ def test_a_prompt_that_did_not_fit_is_no_pilot_and_has_its_fault(fast, bpe):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_replies_are_the_same_with_and_without_guesses(fast, base, tmp_path, monkeypatch, threads):
-    monkeypatch.setattr(Drafts, "_worth", lambda self: True)  # random weights: nobody would guess well
-    encoder = Encoder(load_tokenizer(base.path), protocol_of(base.path))
+    always = property(lambda self: True, lambda self, found: None)  # random weights: nobody would guess well
+    monkeypatch.setattr(Drafts, "worth", always, raising=False)
+    encoder = Encoder(load_renderer(base.path))
     asks = [Generate([{"role": "user", "content": f"section: libs {n % 7} {n}"}], samples=1) for n in range(70)]
     found = []
     for guesses in (True, False):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import orjson
 import pytest
 
-from lifecycle.chat.protocol import load_tokenizer, protocol_of
+from lifecycle.chat.render import load_renderer
 from lifecycle.data.jsonl import load_rows
 from lifecycle.errors import InputError
 from lifecycle.evaluation.kinds import sealed_suite
@@ -111,7 +111,7 @@ def test_every_kind_of_task_scores_as_the_harness_scores_it(folder, base, tmp_pa
         pretrained=model, tokenizer=AutoTokenizer.from_pretrained(base.path), batch_size=4, max_length=base.max_seq_len
     )
     manager = TaskManager(include_path=str(folder), include_defaults=False)
-    encoder = Encoder(load_tokenizer(base.path), protocol_of(base.path))
+    encoder = Encoder(load_renderer(base.path))
     settings = Settings(
         max_new_tokens=8, temperature=1.0, seed=0, context_tokens=0, max_seq_len=base.max_seq_len, batch_items=4
     )

@@ -100,6 +100,7 @@ def test_a_ceiling_is_for_what_should_be_low():
         Floor(metric="m", at_least=-0.5),
         Floor(metric="m", at_least=0.8, slack=0.5),
         Guard(metric="m", margin=4),
+        Guard(metric="m", margin=1),
         Target(metric="m", by=2),
     ],
 )

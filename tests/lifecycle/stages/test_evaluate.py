@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from pyarrow.parquet import read_table
 
-from lifecycle.artifacts import Checkpoint, EvalReport, GateDecision
+from lifecycle.artifacts import Checkpoint, Demonstrations, EvalReport, GateDecision
 from lifecycle.data.jsonl import load_rows, write_rows
-from lifecycle.errors import ContractError
+from lifecycle.errors import ContractError, DamagedArtifact
 from lifecycle.evaluation.items import read_items, write_items
 from lifecycle.evaluation.kinds.multiple_choice import MultipleChoiceSuite
 from lifecycle.evaluation.metrics import measured, scores
@@ -28,14 +28,21 @@ class Again(StageConfig):
 
 
 @pytest.fixture
-def without_worker(monkeypatch, answer):
-    """The worker replaced by one that finds two right answers."""
+def without_worker(monkeypatch, answer, document):
+    """The worker replaced by one that finds right answers; it passes over the items in the set that comes back."""
+    passed_over = set()
 
     def work(worker, job, result, *, ranks, threads):
-        write_items(job.out_dir, [answer(n) for n in range(2)])
+        rows = [row for suite in job.suites for row in chosen(job.config, suite.name, list(load_rows(suite.path)))]
+        items = [answer(n).model_copy(update={"id": row["id"]}) for n, row in enumerate(rows)]
+        texts = [] if job.validation_file is None else list(load_rows(job.validation_file))
+        documents = chosen_documents(job.config, texts)
+        items += [document(int(row["id"][1:]), 200.0 + n, row["source"]) for n, row in enumerate(documents)]
+        write_items(job.out_dir, [item for item in items if item.id not in passed_over])
         return Evaluated(items=2, baselines={"bigram_bits_per_byte": 2.0})
 
     monkeypatch.setattr(stage, "run_worker", work)
+    return passed_over
 
 
 def report(config, base, held_out, tmp_path, name):
@@ -110,6 +117,22 @@ def test_only_a_report_on_this_checkpoint_asked_in_the_same_way_is_copied_from(b
     warmer = CONFIG.model_copy(update={"sampled_temperature": 0.5})
     with pytest.raises(ContractError, match="expected an earlier report that scored as this one does"):
         evaluate(warmer, base, *held_out, earlier, out_dir=tmp_path / "warmer")
+
+
+@pytest.mark.parametrize("lost", ["t3", "d1"])
+def test_an_item_without_a_record_is_no_report(base, held_out, tmp_path, without_worker, lost):
+    without_worker.add(lost)
+    with pytest.raises(ContractError, match=f"expected a record of each of 18 items and of no other, .*{lost}"):
+        report(CONFIG, base, held_out, tmp_path, "one")
+
+
+@pytest.mark.usefixtures("without_worker")
+def test_records_edited_after_sealing_are_not_copied(base, held_out, tmp_path, answer):
+    few = CONFIG.model_copy(update={"items_per_suite": 2})
+    earlier = report(few, base, held_out, tmp_path, "earlier")
+    write_items(earlier.path, [*read_items(earlier.path), answer(7)])
+    with pytest.raises(DamagedArtifact, match="The file changed after sealing"):
+        evaluate(CONFIG, base, *held_out, earlier, out_dir=tmp_path / "again")
 
 
 @pytest.mark.usefixtures("without_worker")
@@ -202,16 +225,19 @@ def test_a_second_look_evaluates_only_what_the_first_left_out_and_decides(base, 
     gate = GateConfig(rules=(Floor(metric="quiz.accuracy", at_least=0.47, items=80),), looks=2)
     recipe = SimpleNamespace(evaluate=CONFIG, gate=gate)
 
-    def make(run, config, *inputs, earlier=None, label=None):
-        work = decide_gate if isinstance(config, GateConfig) else evaluate
-        given = [artifact for artifact in (*inputs, earlier) if artifact is not None]
-        made.append(run.store.make(work, config, *given).artifact)
+    def make(run, config, *inputs, earlier=None, demonstrations=None, label=None):
+        if isinstance(config, GateConfig):
+            made.append(run.store.make(decide_gate, config, *inputs).artifact)
+        else:
+            made.append(run.store.make(evaluate, config, *inputs, earlier, demonstrations).artifact)
         return made[-1]
 
     made: list[EvalReport | GateDecision] = []
     monkeypatch.setattr(flow, "evaluate", make)
     monkeypatch.setattr(flow, "decide_gate", make)
-    flow.looked_at(SimpleNamespace(recipe=recipe, store=store), suites, corpus, base)
+    data = SimpleNamespace(suites=suites, text=SimpleNamespace(corpus=corpus), base=None)
+    trained = SimpleNamespace(candidate=base, demonstrations=None)
+    flow.looked_at(SimpleNamespace(recipe=recipe, store=store), data, trained)
 
     first, undecided, second, decided = made
     assert [decision.verdict for decision in (undecided, decided)] == ["INCONCLUSIVE", "PROMOTE"]
@@ -224,3 +250,36 @@ def test_a_second_look_evaluates_only_what_the_first_left_out_and_decides(base, 
     assert not asked[0] & asked[1]
     records = [{item.key: item for item in read_items(report.path)} for report in (first, second)]
     assert records[0].items() <= records[1].items()
+
+
+def shown_rows(folder, suites, conversations, against=None):
+    folder.mkdir()
+    rows = [{"id": f"d{n}", "source": "made", "messages": messages} for n, messages in enumerate(conversations)]
+    write_rows(folder / "train.jsonl", rows)
+    facts = {"train_rows": len(rows), "dev_rows": 0, "dropped": {}, "suites_digest": against or suites.digest}
+    return Demonstrations(path=folder, **facts).seal(Again(name=folder.name))
+
+
+@pytest.mark.usefixtures("without_worker")
+def test_without_a_corpus_suites_are_scored_and_no_text_is_held_against_them(base, held_out, tmp_path):
+    suites, _ = held_out
+    (tmp_path / "alone").mkdir()
+    alone = evaluate(CONFIG, base, suites, out_dir=tmp_path / "alone")
+    assert alone.contamination == {}
+    assert [entry.kind for entry in alone.manifest.inputs] == ["Checkpoint", "Suites"]
+    shown = shown_rows(
+        tmp_path / "shown",
+        suites,
+        [[*row["messages"], {"role": "assistant", "content": "?"}] for row in load_rows(suites.file_of("contract"))][
+            :1
+        ],
+    )
+    (tmp_path / "beside").mkdir()
+    beside = evaluate(CONFIG, base, suites, None, None, shown, out_dir=tmp_path / "beside")
+    assert beside.contamination["contract"].items == 12, "they are looked for in what was trained on here"
+    assert beside.suites_digest == alone.suites_digest
+    (tmp_path / "odd").mkdir()
+    other = shown_rows(tmp_path / "other", suites, [], against="0" * 64)
+    with pytest.raises(ContractError, match="was decontaminated against suites 000000000000"):
+        evaluate(CONFIG, base, suites, None, None, other, out_dir=tmp_path / "odd")
+    assert report(CONFIG, base, held_out, tmp_path, "whole").suites_digest != alone.suites_digest

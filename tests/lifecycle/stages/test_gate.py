@@ -6,10 +6,11 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from lifecycle.artifacts import Contamination, EvalReport, GateDecision
+from lifecycle.artifacts import Checkpoint, Contamination, EvalReport, GateDecision
 from lifecycle.errors import ContractError, DamagedArtifact
 from lifecycle.evaluation.items import write_items
 from lifecycle.evaluation.rules import Ceiling, Floor, Guard
+from lifecycle.sealing import StageConfig
 from lifecycle.stages.gate import GateConfig, decide_gate, verdict
 
 CORRECT, EXACT = "contract.greedy_correct", "contract.sampled_exact"
@@ -299,3 +300,91 @@ def test_a_metric_made_of_two_kinds_of_records_is_refused(make_report, answer, o
 def test_an_item_that_occurs_twice_is_refused(make_report, answer):
     with pytest.raises(DamagedArtifact, match="found 'item-0' twice"):
         make_report([answer(0), answer(1), answer(0)])
+
+
+class Adopted(StageConfig):
+    stage = "base"
+
+
+def base_in(folder, role="base"):
+    folder.mkdir()
+    sizes = {"parameters": 9, "max_seq_len": 16, "steps": 0, "tokens_seen": 0, "final_loss": 4.0}
+    return Checkpoint(path=folder, role=role, protocol_digest="p", **sizes).seal(Adopted())
+
+
+def test_a_first_release_is_compared_with_the_base_it_was_made_from_and_not_with_a_live_model(
+    make_report, items, tmp_path, out_dir
+):
+    base = base_in(tmp_path / "base")
+    before, after = make_report(items(), checkpoint=base.digest), make_report(items(correct=0.6))
+    decision = decide_gate(RULES, after, before, None, base, out_dir=out_dir)
+    assert (decision.verdict, decision.against, decision.baseline) == ("BLOCK", None, base.digest)
+    guard = next(check for check in decision.checks if (check.rule, check.metric) == ("guard", CORRECT))
+    assert guard.difference == pytest.approx(-0.3)
+    assert GateDecision.load(decision.path).baseline == base.digest
+
+
+def test_a_decision_without_a_baseline_has_the_facts_it_had_before_there_were_baselines(make_report, items, out_dir):
+    assert "baseline" not in decide_gate(RULES, make_report(items()), out_dir=out_dir).facts()
+
+
+def test_a_baseline_is_a_base_with_a_report_on_it(make_report, items, tmp_path, out_dir):
+    base, report = base_in(tmp_path / "base"), make_report(items())
+    with pytest.raises(ContractError, match="expected a report on the base compared with, found none"):
+        decide_gate(RULES, report, None, None, base, out_dir=out_dir)
+    with pytest.raises(ContractError, match="expected a report on checkpoint"):
+        decide_gate(RULES, report, report, base, out_dir=out_dir)
+    with pytest.raises(ContractError, match="role base, found 'sft'"):
+        decide_gate(RULES, report, report, base_in(tmp_path / "sft", role="sft"), out_dir=out_dir)
+
+
+def test_a_suite_that_nobody_looked_for_in_the_training_text_decides_nothing(make_report, items, out_dir):
+    decision = decide_gate(RULES, make_report(items(), contamination={}), out_dir=out_dir)
+    assert decision.verdict == "INCONCLUSIVE"
+    assert "nobody looked whether items of 'contract' occur in the training text" in decision.checks[0].reason
+    assert decision.checks[2].verdict == "PASS"  # validation documents are the corpus's own
+
+
+def test_a_question_under_many_names_is_one_item(make_report, answer, out_dir):
+    """Forty names, twenty questions right and one of them asked 280 times: no ground for a floor of 0.8."""
+    asked = [answer(n).model_copy(update={"prompt_digest": f"{n if n < 20 else 'again'}"}) for n in range(300)]
+    (check,) = decide_gate(
+        GateConfig(rules=(Floor(metric=CORRECT, at_least=0.9),)), make_report(asked), out_dir=out_dir
+    ).checks
+    assert check.verdict == "INCONCLUSIVE"
+    assert "over 300 items in 21 clusters" in check.reason
+
+
+def test_more_documents_are_no_second_look_where_the_rule_plans_one(make_report, document, tmp_path):
+    """At the full level each time, ten looks at 5 % would pass one bad model in five."""
+    config = GateConfig(rules=(Ceiling(metric="bits_per_byte", at_most=2.042),))
+    documents = [document(n, 200.0 + n % 9) for n in range(120)]
+    few = make_report(documents[:60], name="few")
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    before = decide_gate(config, few, out_dir=folders[0])
+    assert (before.verdict, before.checks[0].verdict) == ("INCONCLUSIVE", "INCONCLUSIVE")
+    decision = decide_gate(config, make_report(documents, name="more", earlier=[few]), before, out_dir=folders[1])
+    assert (decision.verdict, decision.checks[0].verdict) == ("INCONCLUSIVE", "UNMEASURED")
+    assert "60 documents were looked at before, now 120" in decision.checks[0].reason
+
+
+def test_the_look_before_by_another_version_of_the_gate_is_refused(make_report, answer, tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    answers = [answer(n, correct=n % 20 < 17) for n in range(200)]
+    few = make_report(answers[:100], name="few")
+    before = decide_gate(PLANNED, few, out_dir=first)
+    monkeypatch.setattr(GateConfig, "revision", GateConfig.revision + 1)
+    with pytest.raises(ContractError, match=r"expected the look before to be INCONCLUSIVE on checkpoint .* by these"):
+        decide_gate(PLANNED, make_report(answers, name="more", earlier=[few]), before, out_dir=second)
+
+
+def test_a_live_report_edited_after_sealing_is_refused_though_the_object_was_read_before(make_report, items, out_dir):
+    live, candidate = make_report(items(), checkpoint="a" * 64), make_report(items(), checkpoint="b" * 64)
+    assert live.digest  # its manifest is in memory
+    write_items(live.path, items(correct=0.1, exact=0.1))
+    with pytest.raises(DamagedArtifact, match="The file changed after sealing"):
+        decide_gate(RULES, candidate, live, out_dir=out_dir)

@@ -24,7 +24,7 @@ from lifecycle.evaluation.kinds.pairwise import PairwiseSuite, RewardModel
 from lifecycle.evaluation.kinds.pass_at_k import PassAtKSuite
 from lifecycle.evaluation.kinds.protocol import ProtocolSuite
 from lifecycle.evaluation.metrics import measured, scores
-from lifecycle.launch import worker_environment
+from lifecycle.launchers.environment import worker_environment
 from lifecycle.stages.evaluate import EvaluateConfig, EvaluateJob
 from lifecycle.stages.suites import SuitesConfig, collect_suites
 from lifecycle.workers.evaluate import SECONDS, evaluate
