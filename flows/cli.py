@@ -25,7 +25,15 @@ from lifecycle.report.live import PLAIN
 from lifecycle.runs import Run, new_name
 from lifecycle.store import Store
 from tasks import tracking
-from tasks.session import AblationRequest, EngineName, PromotionRequest, Request, checked_recipe, default_store
+from tasks.session import (
+    AblationRequest,
+    EngineName,
+    PromotionRequest,
+    Request,
+    checked_recipe,
+    default_store,
+    store_of,
+)
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -61,7 +69,7 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
             recipe = checked_recipe(request)
             if name not in BY_HAND:
                 check_rows(recipe)
-        return run(name, request, Store(request.store or default_store()))
+        return run(name, request, store_of(request))
     except LifecycleError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
@@ -111,13 +119,19 @@ def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
     parser.add_argument("--store", default=default_store(), metavar="DIR", help="LIFECYCLE_STORE, or .lifecycle")
     if name not in BY_HAND:
         parser.add_argument("--engine", default="here", choices=get_args(EngineName), help="where shards are worked on")
-        parser.add_argument("--workers", type=int, metavar="N", help="threads or processes; dask: how many to wait for")
-        parser.add_argument("--cluster", metavar="ADDRESS", help="with --engine dask: its scheduler, tcp://host:8786")
+        parser.add_argument(
+            "--workers", type=int, default=0, metavar="N", help="threads or processes; dask: how many to wait for"
+        )
+        parser.add_argument(
+            "--cluster", default="", metavar="ADDRESS", help="with --engine dask: its scheduler, tcp://host:8786"
+        )
     parser.add_argument("--plain", action="store_true", help="lines instead of a live screen")
     if name in BY_HAND:
         parser.add_argument("--release", required=True, metavar="DIGEST", help="how its digest begins, or: previous")
         parser.add_argument("--reason", required=True, help="kept in the ledger")
-        parser.add_argument("--expected", metavar="DIGEST", help="what you see live; refused when it is another by now")
+        parser.add_argument(
+            "--expected", default="", metavar="DIGEST", help="what you see live; refused when it is another by now"
+        )
     if name in OF_RUNS:
         parser.add_argument("--good", required=True, metavar="RUN", help="its name, or how it begins")
         parser.add_argument("--bad", required=True, metavar="RUN", help="its name, or how it begins")

@@ -60,11 +60,11 @@ def _promote(
     return entry
 
 
-def seen_live(store: Store, expected: str | None) -> Entry | None:
+def seen_live(store: Store, expected: str) -> Entry | None:
     """What is live, held against how the digest begins that a person says he sees live."""
     live = Ledger(store).live()
     found = live.release if live else "nothing"
-    if expected is not None and not found.startswith(expected):
+    if expected and not found.startswith(expected):
         raise PromotionConflict(
             f"expected a release that begins {expected!r} to be live, found {found[:12]}: somebody moved it meanwhile. "
             "Look at `python -m lifecycle audit`, then decide again."
@@ -76,7 +76,7 @@ def find_release(store: Store, request: PromotionRequest) -> Release:
     """The release asked for, every file verified; `previous` is what the live one was promoted over."""
     digest = request.release
     if digest == PREVIOUS:
-        digest = _previous(Ledger(store), is_sure=request.expected is not None)
+        digest = _previous(Ledger(store), is_sure=bool(request.expected))
     found = {known: folder for folder, known in provenance.releases(store).items()}
     matching = [known for known in found if known.startswith(digest)]
     if len(matching) != 1:

@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lifecycle import recipes
 from lifecycle.errors import ConfigError, LifecycleError, Preempted, PromotionBlocked
@@ -21,10 +21,24 @@ FLUSH_SECONDS = 10.0
 EngineName = Literal["here", "threads", "processes", "dask"]
 
 
-class Request(BaseModel):
-    """What to make: a recipe, how it is to be changed, and where."""
+def _text_of_path(given: object) -> object:
+    return str(given) if isinstance(given, Path) else given
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+def _in_this_order(schema: dict[str, Any]) -> None:
+    """Number the fields: Prefect's form shows them by `position`, and its database forgets their order."""
+    for position, field in enumerate(schema["properties"].values()):
+        field["position"] = position
+
+
+class Request(BaseModel):
+    """What to make: a recipe, how it is to be changed, and where.
+
+    Also the form behind Run in the Prefect UI: what may be left out is an empty text or 0, since the form turns an
+    optional value into a choice of types.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_in_this_order)
 
     recipe: str = Field("tiny", title="Recipe", description="A recipe's name, or a file of yours: my_recipes.py:name.")
     settings: list[str] = Field([], title="Settings", description="Changes to the recipe, each stage.key=value.")
@@ -32,32 +46,30 @@ class Request(BaseModel):
     accept_drift: list[str] = Field(
         [], title="Accept drift", description="Stages whose artifact is kept although their code has changed; recorded."
     )
-    store: Path | None = Field(
-        None, title="Store", description="Folder that holds every artifact and record; LIFECYCLE_STORE when empty."
+    store: Annotated[str, BeforeValidator(_text_of_path)] = Field(
+        "", title="Store", description="Folder that holds every artifact and record; LIFECYCLE_STORE when empty."
     )
-    run: str | None = Field(
-        None, title="Run", pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Its name; made from the time when empty."
+    run: str = Field(
+        "",
+        title="Run",
+        pattern="^([A-Za-z0-9][A-Za-z0-9_-]*)?$",
+        description="Its name; made from the time when empty.",
     )
     # How it runs: none of these is part of any artifact's identity.
     engine: EngineName = Field("here", title="Engine", description="Where the shards of a stage are worked on.")
-    workers: int | None = Field(
-        None,
-        ge=1,
-        title="Workers",
-        description="Threads or processes, one a core if empty; dask: how many to wait for.",
+    workers: int = Field(
+        0, ge=0, title="Workers", description="Threads or processes, 0 for one a core; dask: how many to wait for."
     )
-    cluster: str | None = Field(
-        None, title="Cluster", min_length=1, description="Engine dask: the address of its scheduler, tcp://host:8786."
-    )
+    cluster: str = Field("", title="Cluster", description="Engine dask: the address of its scheduler, tcp://host:8786.")
 
     @model_validator(mode="after")
     def _engine_fits(self) -> "Request":
-        if (self.engine == "dask") != (self.cluster is not None):
+        if (self.engine == "dask") != bool(self.cluster):
             raise ValueError(
                 f"expected the address of a scheduler with engine dask, and only there, found engine {self.engine!r} "
                 f"and cluster {self.cluster!r}. Give both (--engine dask --cluster tcp://host:8786), or neither"
             )
-        if self.engine == "here" and self.workers is not None:
+        if self.engine == "here" and self.workers:
             raise ValueError(f"expected an engine for {self.workers} workers, found 'here'. Use --engine processes")
         return self
 
@@ -67,10 +79,10 @@ class PromotionRequest(Request):
 
     release: str = Field(..., title="Release", min_length=4, description="How its digest begins, or `previous`.")
     reason: str = Field(..., title="Reason", min_length=3, max_length=500, description="Why; kept in the ledger.")
-    expected: str | None = Field(
-        None,
+    expected: str = Field(
+        "",
         title="Expected champion",
-        min_length=4,
+        pattern="^(.{4,})?$",
         description="How the digest of what you see live begins; refused when something else is live by now.",
     )
 
@@ -89,8 +101,11 @@ class Session:
     def __init__(self, request: Request, flow: str, plan: Sequence[str]) -> None:
         self.request = request
         self.recipe: LifecycleConfig = checked_recipe(request)
-        self.store = Store(request.store or default_store())
-        self.run = Run.start(self.store, flow=flow, recipe=request.recipe, settings=request.settings, name=request.run)
+        self.store = store_of(request)
+        self.run = Run.start(
+            self.store, flow=flow, recipe=request.recipe, settings=request.settings, name=request.run or None
+        )
+        plan = [stage for stage in plan if stage in self.recipe.stages]
         self.display = Display(plan, expected_seconds(self.store, plan, self.recipe.typical_seconds))
         self.tracker = Tracker(self.store, self.recipe.model_name)
         self.state: State = "COMPLETED"
@@ -137,6 +152,11 @@ def working_on(request: Request, flow: str, plan: Sequence[str]) -> Iterator[Ses
             session.display.say(sentence)
 
 
+def store_of(request: Request) -> Store:
+    """The store a request names, or the one of the environment."""
+    return Store(Path(request.store or default_store()))
+
+
 def default_store() -> Path:
     """LIFECYCLE_STORE, or `.lifecycle` in the working directory."""
     return Path(os.environ.get("LIFECYCLE_STORE") or ".lifecycle")
@@ -145,8 +165,7 @@ def default_store() -> Path:
 def checked_recipe(request: Request) -> LifecycleConfig:
     """The recipe a request names, with its settings; refuses stages that do not exist."""
     config = recipes.load(request.recipe, request.settings)
-    stages = [name for name, field in LifecycleConfig.model_fields.items() if hasattr(field.annotation, "stage")]
-    known = {getattr(config, name).stage for name in stages}
+    known = config.stages
     for name in (*request.rebuild, *request.accept_drift):
         if name not in known:
             raise ConfigError(

@@ -46,7 +46,7 @@ class PrefectRuns:
 
 def _inner(request: Request, session: Session) -> Engine:
     workers = request.workers or os.cpu_count() or 1
-    if request.cluster is not None:
+    if request.cluster:
         return Cluster(request.cluster, shared=session.store.root, workers=request.workers or 1)
     if request.engine == "threads":
         return Threads(workers)

@@ -118,7 +118,8 @@ def test_a_real_server_takes_every_deployment(server):
         assert deployment["entrypoint"] == ENTRIES[name]["entrypoint"]
         assert deployment["parameters"] == ENTRIES[name].get("parameters", {})
         assert deployment["enforce_parameter_schema"]
-        assert deployment["parameter_openapi_schema"]["required"] == ["request"]
+        asks = "flow_run" if name == "restart" else "request"
+        assert deployment["parameter_openapi_schema"]["required"] == [asks]
     (nightly,) = found["canary"]["schedules"]
     assert nightly["schedule"]["cron"] == "0 3 * * *"
     assert nightly["schedule"]["timezone"] == "Etc/UTC"
