@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lifecycle.launch import worker_environment
+from benchmarks.store import newest
+from lifecycle.launchers.environment import worker_environment
 from lifecycle.recipes.tiny import PACK
 
 MARK = "LIFECYCLE_BENCHMARK"
@@ -110,19 +111,11 @@ def main() -> int:
         environment = {**worker_environment(arguments.threads), MARK: "1"}
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.evaluate", *sys.argv[1:]], environment)
     globals()["ROUNDS"] = arguments.rounds
-    model = arguments.model or newest(arguments.store)
+    model = arguments.model or newest(arguments.store, "preference")
     rows = run(model, arguments.items, arguments.threads)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return 0 if all(row.ratio >= row.bar and row.equal == row.n for row in rows) else 1
-
-
-def newest(store: Path) -> Path:
-    """The last preference checkpoint that was sealed."""
-    found = sorted((store / "artifacts/preference").glob("*/manifest.json"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        sys.exit(f"expected a preference checkpoint in {store}, found none. Give `make run` first, or --model FOLDER.")
-    return found[-1].parent
 
 
 class Sides:
@@ -133,7 +126,7 @@ class Sides:
         from lm_eval.models.huggingface import HFLM
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from lifecycle.chat.protocol import load_tokenizer, protocol_of
+        from lifecycle.chat.render import load_renderer
         from lifecycle.data.jsonl import read_lines
         from lifecycle.evaluation.encode import Encoder
         from lifecycle.evaluation.faster import faster
@@ -141,7 +134,7 @@ class Sides:
         network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
         self.folder, self.items, self.threads = folder, items, threads
         self.parameters, self.length = network.num_parameters(), network.config.max_position_embeddings
-        self.encoder, self.fast = Encoder(load_tokenizer(folder), protocol_of(folder)), faster(network)
+        self.encoder, self.fast = Encoder(load_renderer(folder)), faster(network)
         self.peers = [
             HFLM(
                 pretrained=network,

@@ -10,9 +10,19 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from lifecycle.artifacts import Checkpoint, Comparisons, Corpus, Demonstrations, EvalReport, SourceCount, Suites
+from lifecycle.artifacts import (
+    Checkpoint,
+    Comparisons,
+    Contamination,
+    Corpus,
+    Demonstrations,
+    EvalReport,
+    SourceCount,
+    Suites,
+)
 from lifecycle.chat.folder import save_tokenizer
-from lifecycle.chat.protocol import SPECIAL_TOKENS
+from lifecycle.chat.protocol import special_tokens
+from lifecycle.chat.render import Renderer, load_renderer
 from lifecycle.data.jsonl import write_rows
 from lifecycle.data.layout import BestFit, Concatenated, Packing, Segments
 from lifecycle.data.packing import INDEX, Cuts, Index, RowWriter
@@ -32,15 +42,16 @@ class MadeUp(StageConfig):
     name: str
 
 
-def train_bpe(extra: int = 60) -> tokenizers.Tokenizer:
+def train_bpe(extra: int = 60, *, tools: bool = False) -> tokenizers.Tokenizer:
     """A byte-level BPE with a few merges, made in milliseconds."""
     bpe = tokenizers.Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    size = len(SPECIAL_TOKENS) + len(alphabet) + extra
+    specials = list(special_tokens(tools=tools))
+    size = len(specials) + len(alphabet) + extra
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=alphabet, show_progress=False
+        vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
     bpe.train_from_iterator(TEXT, trainer)
     return bpe
@@ -49,6 +60,20 @@ def train_bpe(extra: int = 60) -> tokenizers.Tokenizer:
 @pytest.fixture
 def bpe() -> tokenizers.Tokenizer:
     return train_bpe()
+
+
+@pytest.fixture
+def renderer(bpe: tokenizers.Tokenizer, tmp_path: Path) -> Renderer:
+    """Of our own protocol."""
+    save_tokenizer(bpe, tmp_path / "tokenizer")
+    return load_renderer(tmp_path / "tokenizer")
+
+
+@pytest.fixture
+def tool_renderer(tmp_path: Path) -> Renderer:
+    """Of our own protocol with tools; its folder is `tmp_path / "with_tools"`."""
+    save_tokenizer(train_bpe(tools=True), tmp_path / "with_tools", tools=True)
+    return load_renderer(tmp_path / "with_tools")
 
 
 def conversation(number: int) -> list[dict[str, str]]:
@@ -204,7 +229,7 @@ def make_answer(
         suite="contract",
         id=f"item-{number}",
         mode=mode,
-        prompt_digest="0",
+        prompt_digest=f"{number}",
         answer="{}",
         score=float(correct) if known else None,
         grades={name: float(grade) if known else None for name, grade in grades.items()},
@@ -217,9 +242,8 @@ def make_answer(
 def make_document(number: int, bits: float | None, source: str = "sea", *, bytes: int = 100) -> Item:
     """The record of one validation document; bits=None is one that could not be measured."""
     log_probability = None if bits is None else -bits * math.log(2)
-    return next_token.record(
-        source=source, id=f"d{number}", prompt_digest="0", tokens=9, bytes=bytes, log_probability=log_probability
-    )
+    name = {"source": source, "id": f"d{number}", "prompt_digest": f"{source}-{number}"}
+    return next_token.record(**name, tokens=9, bytes=bytes, log_probability=log_probability)
 
 
 @pytest.fixture
@@ -248,6 +272,9 @@ def make_report(tmp_path: Path) -> MakeReport:
         folder = tmp_path / f"report-{name or checkpoint[:8]}-{suites[:4]}"
         folder.mkdir()
         write_items(folder, items)
+        asked = {item.suite for item in items} - {next_token.BITS}
+        clean = {suite: Contamination(items=1, checked=1, contaminated=0, ngram_words=8) for suite in asked}
+        facts = {"contamination": clean, **facts}
         return EvalReport(
             path=folder,
             checkpoint_digest=checkpoint,
