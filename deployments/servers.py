@@ -10,7 +10,6 @@ and that only their owner can read. All three listen on loopback, ask for a pass
 """
 
 import argparse
-import contextlib
 import json
 import os
 import secrets
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postgres import Postgres, PostgresError
+from processes import born, end, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS, STOP_SECONDS = 180, 20
@@ -59,7 +59,7 @@ class Servers:
                     f"expected {name} on port {known[name]}, where {home} has it, found --{name}-port {asked}. "
                     "Leave the option out, or give another --home."
                 )
-            known.setdefault(name, _free_port() if asked == 0 else asked or PORTS[name])
+            known.setdefault(name, free_port() if asked == 0 else asked or PORTS[name])
         home.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(known, indent=1) + "\n")
         return cls(home, known)
@@ -92,9 +92,8 @@ class Servers:
         """Stop them, the last started first, and leave no process of theirs."""
         for name in reversed(NAMES):
             if process := self.process(name):
-                _end(
-                    process, signal.SIGINT if name == "postgres" else signal.SIGTERM
-                )  # SIGINT: do not wait for clients
+                # SIGINT: PostgreSQL does not wait for its clients.
+                end(process, signal.SIGINT if name == "postgres" else signal.SIGTERM, seconds=STOP_SECONDS)
                 print(f"{name:9} is down")
             self._pid_file(name).unlink(missing_ok=True)
 
@@ -105,10 +104,10 @@ class Servers:
     def process(self, name: str) -> int | None:
         """The process id of a server, if it is the one we started: ids are given out again."""
         try:
-            pid, born = self._pid_file(name).read_text().split()
+            pid, then = self._pid_file(name).read_text().split()
         except (OSError, ValueError):
             return None
-        return int(pid) if _born(int(pid)) == born else None
+        return int(pid) if born(int(pid)) == then else None
 
     def environment(self) -> dict[str, str]:
         """What makes a client or a worker speak to these servers."""
@@ -140,7 +139,7 @@ class Servers:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._pid_file(name).write_text(f"{process.pid} {_born(process.pid)}")
+        self._pid_file(name).write_text(f"{process.pid} {born(process.pid)}")
         deadline = time.monotonic() + START_SECONDS
         while not self._answers(name):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -246,31 +245,6 @@ def _private(file: Path, text: str) -> Path:
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         out.write(text)
     return file
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _born(pid: int) -> str | None:
-    """When a process began, in ticks since the machine did; None when it is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _end(pid: int, ask: signal.Signals) -> None:
-    """Ask a server to end, wait, and kill what is left of its session."""
-    os.kill(pid, ask)
-    deadline = time.monotonic() + STOP_SECONDS
-    while _born(pid) is not None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -107,3 +107,4 @@ def test_a_worker_whose_node_is_killed_is_dead_within_two_seconds(tmp_path):
     for _ in moments(2):
         if not alive(started[0]):
             break
+    assert not alive(started[0])
