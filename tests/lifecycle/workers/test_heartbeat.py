@@ -61,4 +61,8 @@ def test_only_a_process_of_the_job_is_asked_for_its_stacks(tmp_path):
         told = heartbeat.stacks(tmp_path, range(3), b"/the/folder/of/the/job")
         assert other.poll() is None
         other.kill()
-    assert f"process {other.pid}, state S" in told
+    # Nothing but its state is told: R until it has come to sleep, S then.
+    assert [line for line in told.splitlines() if line.startswith("rank 0")] == [
+        f"rank 0: process {other.pid}, state {state}, 1 steps done" for state in "RS" if f"state {state}," in told
+    ]
+    assert len(told.splitlines()) == 3
