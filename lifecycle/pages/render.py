@@ -38,10 +38,10 @@ def model_card(
     decision: GateDecision,
     report: EvalReport,
     lineage: Sequence[Manifest],
+    model_type: str,
 ) -> str:
     """A Hugging Face model card: what it is, what it was made from, what it scored and how to load it."""
     corpora = [manifest.facts["sources"] for manifest in lineage if manifest.kind == "Corpus"]
-    conversations = [manifest for manifest in lineage if manifest.kind in ("Demonstrations", "Comparisons")]
     return _render(
         "card.md.jinja",
         name=name,
@@ -52,9 +52,26 @@ def model_card(
         decision=decision,
         report=report,
         sources={source: facts for sources in corpora for source, facts in sources.items()},
-        conversations=conversations,
+        bases=[manifest.config for manifest in lineage if manifest.stage == "base"],
+        conversations=[body for manifest in lineage for body in _conversations(manifest)],
         lineage=lineage,
+        model_type=model_type,
     )
+
+
+def _conversations(manifest: Manifest) -> list[dict[str, str]]:
+    """Name and licence of each body of conversations: of every source, or of the one file to train on."""
+    if manifest.kind not in ("Demonstrations", "Comparisons"):
+        return []
+    sources = manifest.config.get("sources") or [{**manifest.config, "name": None}]
+    return [
+        {
+            "kind": manifest.kind,
+            "name": source["name"] or str(source.get("train") or "made here").rpartition("/")[2],
+            "licence": source.get("licence", "unstated"),
+        }
+        for source in sources
+    ]
 
 
 def _render(template: str, **values: Any) -> str:

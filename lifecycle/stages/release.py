@@ -58,7 +58,14 @@ def release(
     )
     copy_model(checkpoint, released.model_dir)
     history = ancestors(checkpoint)
-    card = model_card(**config.model_dump(), checkpoint=checkpoint, decision=decision, report=report, lineage=history)
+    card = model_card(
+        **config.model_dump(),
+        checkpoint=checkpoint,
+        decision=decision,
+        report=report,
+        lineage=history,
+        model_type=_object(checkpoint.path / "config.json").get("model_type", "unknown"),
+    )
     (released.model_dir / "README.md").write_text(card, encoding="utf-8")
     chain = lineage([*history, checkpoint.manifest, report.manifest, decision.manifest])
     (out_dir / "lineage.json").write_bytes(orjson.dumps(chain, option=orjson.OPT_INDENT_2))

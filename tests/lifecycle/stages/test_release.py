@@ -1,12 +1,14 @@
 """What is released is what was evaluated, byte for byte, and nothing that did not pass gets this far."""
 
 import json
+from functools import partial
+from typing import ClassVar
 
 import orjson
 import pytest
 from pydantic import ValidationError
 
-from lifecycle.artifacts import Checkpoint, Corpus, Release, SourceCount
+from lifecycle.artifacts import Checkpoint, Corpus, Demonstrations, Release, SourceCount
 from lifecycle.errors import ContractError, DamagedArtifact, PromotionBlocked
 from lifecycle.evaluation.rules import Floor
 from lifecycle.sealing import StageConfig
@@ -168,6 +170,47 @@ def test_lineage_and_licences_are_read_from_the_store(sft, judged, tmp_path, out
     assert chain[1]["inputs"][0]["digest"] == chain[0]["digest"]
     assert not any("seconds" in entry for entry in chain)
     assert "| moby&#124;dick | CC0-1.0 | 8 | 7000 |" in (made.model_dir / "README.md").read_text()
+
+
+class Adopted(StageConfig):
+    stage: ClassVar[str] = "base"
+    origin: str = "a package | of somebody"
+    licence: str = "Apache-2.0"
+
+
+class Talked(StageConfig):
+    stage: ClassVar[str] = "demonstrations"
+    train: None = None
+    licence: str = "unstated"
+    sources: tuple[dict[str, str], ...] = (
+        {"name": "poems", "licence": "CC0-1.0"},
+        {"name": "facts", "licence": "ODbL"},
+    )
+
+
+def test_the_card_names_an_adopted_base_and_every_source_of_the_demonstrations(sft, judged, tmp_path, out_dir):
+    """Recipe smollm2 has neither a corpus nor one file of demonstrations: its card once ended its run."""
+
+    def shelved(noun, config, *inputs):
+        folder = tmp_path / "store/artifacts" / config.stage / "made"
+        folder.mkdir(parents=True)
+        sealed = noun(path=folder).seal(config, *inputs)
+        placed = folder.with_name(f"{sealed.fingerprint[:16]}-0")
+        folder.rename(placed)
+        return type(sealed).load(placed)
+
+    base = shelved(partial(Checkpoint, **{**sft.facts(), "role": "base"}), Adopted())
+    talk = shelved(partial(Demonstrations, train_rows=1, dev_rows=1, dropped={}, suites_digest="0"), Talked())
+    placed = tmp_path / "store/artifacts/sft/made"
+    placed.parent.mkdir()
+    (sft.path / "manifest.json").unlink()
+    sft.path.rename(placed)
+    sft = Checkpoint(path=placed, **sft.facts()).seal(Added(), base, talk)
+    card = (release(CONFIG, sft, *judged(sft), out_dir=out_dir).model_dir / "README.md").read_text()
+    assert "Adopted base: a package &#124; of somebody, licence Apache-2.0." in card
+    assert "Demonstrations: poems, licence CC0-1.0." in card
+    assert "Demonstrations: facts, licence ODbL." in card
+    assert "A decoder of type llama with" in card
 
 
 def test_transformers_loads_the_release_and_it_answers_as_the_checkpoint_did(sft, judged, out_dir):
