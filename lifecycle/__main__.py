@@ -3,6 +3,7 @@
 python -m lifecycle show [RUN]              runs, stages, key numbers, decisions, what is live
 python -m lifecycle show corpus|tokenizer|mask [RUN]
 python -m lifecycle report RUN              an evaluation as a page; `report corpus`: a data card
+python -m lifecycle diagnose [RUN]          which of six problems it has, and the cheapest thing to change
 python -m lifecycle audit | live [--at]     what was ever promoted, with its proof; what users had
 python -m lifecycle plan gate|memory|compute
 python -m lifecycle talk | handoff [RUN]    chat with a model; hold a server of it against its evaluation
@@ -14,7 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lifecycle.commands import join, model, plan, proof, show
+from lifecycle.commands import diagnose, join, model, plan, proof, show
 from lifecycle.errors import LifecycleError
 
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lifecycle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for group in (show, proof, plan, model, join):
+    for group in (show, diagnose, proof, plan, model, join):
         group.add(commands)
     options = parser.parse_args(arguments)
     try:

@@ -77,6 +77,11 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def evaluation_page(self) -> Path:
+        """Where the page about this run's evaluation lies, once it is drawn."""
+        return self.folder / "evaluation.html"
+
+    @property
     def data_card(self) -> Path:
         """Where the page about this run's corpus lies, once it is drawn."""
         return self.folder / "data_card.html"

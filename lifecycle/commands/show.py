@@ -33,10 +33,13 @@ def add(commands: Any) -> None:
     show.add_argument("--out", metavar="FILE", help="of `mask`: write an HTML page instead")
     of_a_store(show, json=True)
     show.set_defaults(run_command=show_what)
-    page = commands.add_parser("report", help="a run's evaluation, or its data card, as a page that needs nothing else")
-    page.add_argument("what", help="the run: its name, how it begins, or `last`; or `corpus` or `demonstrations`: data")
-    page.add_argument("run", nargs="?", help="whose data; default: the newest")
-    page.add_argument("--against", metavar="RUN", help="compare with this run's evaluation, not with what was live")
+    page = commands.add_parser("report", help="a run, its evaluation or its data as a page that needs nothing else")
+    page.add_argument(
+        "what",
+        help="the run: its name, how it begins, or `last`; or `evaluation`, `corpus`, `demonstrations`: of a run",
+    )
+    page.add_argument("run", nargs="?", help="whose evaluation or data; default: the newest")
+    page.add_argument("--against", metavar="RUN", help="beside this run; of `evaluation`: not beside what was live")
     page.add_argument("--out", metavar="FILE", help="where to write it; default: beside the run's record")
     of_a_store(page)
     page.set_defaults(run_command=draw_report)
@@ -88,19 +91,23 @@ def show_mask(store: Store, options: argparse.Namespace) -> None:
 
 
 def draw_report(options: argparse.Namespace) -> int:
-    """Write a run's report, or its data card, and print where it is."""
+    """Write the page of a run, of its evaluation or of its data, and print where it is."""
     store, out = existing_store(options.store), options.out
     if options.what in ("corpus", "demonstrations"):
         write = data_card.report_corpus if options.what == "corpus" else data_card.report_demonstrations
         write(store, options.run, out)
         return 0
-    from lifecycle.report.evaluation import write_report  # pyarrow and all suites: `show` must not wait for them
+    # pyarrow, tokenizers and all suites: `show` must not wait for them
+    from lifecycle.report import evaluation, run_page
 
-    _refuse_second_run(options)
-    run = find_run(store, options.what)
+    of_evaluation = options.what == "evaluation"
+    if not of_evaluation:
+        _refuse_second_run(options)
+    run = find_run(store, options.run or "last" if of_evaluation else options.what)
     other = None if options.against is None else find_run(store, options.against)
-    out = out or (None if other is None else str(run.folder / f"report-against-{other.name}.html"))
-    print(write_report(run, other, to=None if out is None else Path(out)))
+    name = "evaluation" if of_evaluation else "report"
+    path = Path(out) if out else run.folder / f"{name}{f'-against-{other.name}' if other else ''}.html"
+    print(evaluation.write_report(run, other, to=path) if of_evaluation else run_page.write(store, run, path, other))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A run's evaluation, found in the store and written down: `report.html` beside the run's record."""
+"""A run's evaluation, found in the store and written down: `evaluation.html` beside the run's record."""
 
 import shlex
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ def findings_of(run: Run, against: Run | None = None) -> Findings:
 
 def write_report(run: Run, against: Run | None = None, *, to: Path | None = None) -> Path:
     """Write the page of a run's evaluation and say where it is."""
-    path = to or run.page
+    path = to or run.evaluation_page
     write_page(findings_of(run, against), run, path)
     return path
 
@@ -45,7 +45,9 @@ def write_page(findings: Findings, run: Run, path: Path) -> None:
     record = run.record
     day = datetime.fromtimestamp(record.started, UTC)
     about = " · ".join(filter(None, [record.recipe.rpartition("/")[2], *record.settings, f"{day:%-d %B %Y}", run.name]))
-    arguments = ["report", run.name] + (["--against", findings.opponent] if findings.opponent != LIVE else [])
+    arguments = ["report", "evaluation", run.name] + (
+        ["--against", findings.opponent] if findings.opponent != LIVE else []
+    )
     command = f"python -m lifecycle {shlex.join(arguments)}"
     written = page.html(findings, name=run.name, about=about, command=command)
     write_atomically(path, written.encode())

@@ -107,7 +107,7 @@ def _run_data(run: Run) -> dict[str, Any]:
     decision = decision_of(run)
     stages = [{**stage.model_dump(), "number": number_of(stage), "facts": _facts(stage)} for stage in run.stages]
     seen = None if decision is None else decision.model_dump(mode="json")
-    pages = {"report": run.page, "data_card": run.data_card}
+    pages = {"report": run.page, "evaluation": run.evaluation_page, "data_card": run.data_card}
     there = {name: str(page) if page.exists() else None for name, page in pages.items()}
     return {**run.record.model_dump(), "state": run.state, "stages": stages, "decision": seen, **there}
 
@@ -149,8 +149,10 @@ def _where(store: Store, run: Run, prefect_url: str | None) -> RenderableType:
     shown = f" --store {store.root}"
     tracking = os.environ.get("MLFLOW_TRACKING_URI")
     made = [("report", run.page.as_uri())] if run.page.exists() else []
-    if not made and any(stage.kind == "EvalReport" for stage in run.stages):
+    if not made:
         made = [("report", f"python -m lifecycle report{shown} {run.name}")]
+    if run.evaluation_page.exists():
+        made.append(("evaluation", run.evaluation_page.as_uri()))
     if run.data_card.exists():
         made.append(("data card", run.data_card.as_uri()))
     looks = [

@@ -91,13 +91,13 @@ def test_the_command_writes_the_page_and_show_says_where_it_is(make_run, store, 
     run = make_run("20261123-000000-a", 0.9)
     assert program.main(["show", run.name, "--store", str(store.root)]) == 0
     assert f"python -m lifecycle report --store {store.root} {run.name}" in capsys.readouterr().out
-    assert program.main(["report", "20261123", "--store", str(store.root)]) == 0
-    assert capsys.readouterr().out.strip() == str(run.page)
-    assert "sft.epochs=2" in run.page.read_text()
+    assert program.main(["report", "evaluation", "20261123", "--store", str(store.root)]) == 0
+    assert capsys.readouterr().out.strip() == str(run.evaluation_page)
+    assert "sft.epochs=2" in run.evaluation_page.read_text()
     assert program.main(["show", run.name, "--store", str(store.root)]) == 0
-    assert run.page.as_uri() in capsys.readouterr().out
+    assert run.evaluation_page.as_uri() in capsys.readouterr().out
     assert program.main(["show", run.name, "--json", "--store", str(store.root)]) == 0
-    assert json.loads(capsys.readouterr().out)["runs"][0]["report"] == str(run.page)
+    assert json.loads(capsys.readouterr().out)["runs"][0]["evaluation"] == str(run.evaluation_page)
 
 
 def test_a_page_drawn_later_does_not_move_the_end_of_a_crashed_run(store):

@@ -1,0 +1,145 @@
+"""Preference: the model answered well until it learned which of two answers wins."""
+
+import math
+
+from lifecycle.artifacts import EvalReport
+from lifecycle.diagnosis.probes.probe import Seen, knob, probe
+from lifecycle.diagnosis.readings import Knob, between
+from lifecycle.diagnosis.records import Asked, Records
+
+STAGE = "preference"
+NONE = "the run learned from no comparisons"
+Z = 1.96
+
+
+@probe("preference")
+def before_and_after(run: Records) -> Seen | str:
+    """The same items answered by the SFT checkpoint and by the one that learned preferences: what was lost between.
+
+    The most telling probe there is, and it needs a report on the SFT checkpoint: `diagnose --measure` makes one.
+    """
+    if STAGE not in run.manifests:
+        return NONE
+    before = run.report_of("sft")
+    if before is None or run.report is None:
+        return "the SFT checkpoint was not evaluated on these items: `diagnose --measure` does it"
+    old = {each.item.key: each for each in run.asked_in(before) if each.item.score is not None}
+    new = {each.item.key: each for each in run.asked if each.item.key in old}
+    if not new:
+        return "the two reports share no measured greedy answer"
+    # What stopped being measurable, because it no longer ends, is lost to a user too.
+    lost = [key for key, each in new.items() if old[key].item.score and not each.item.score]
+    won = [key for key, each in new.items() if not old[key].item.score and each.item.score]
+    share = (len(lost) - len(won)) / len(new)
+    spread = Z * math.sqrt(max(1, len(lost) + len(won))) / len(new)
+    return Seen(
+        strength=between(share, 0.01, 0.08) if share > spread else 0.0,
+        says=f"of {len(new)} items {len(lost)} were right after SFT and no longer are, {len(won)} the other way round: "
+        f"{-share:+.1%} ± {spread:.1%}",
+        seen=STAGE,
+        source=f"{run.source('sft')} and {run.source(STAGE)}",
+        stage=STAGE,
+        failing=len(lost),
+        examples=tuple(_changed(old[key], new[key]) for key in lost[:3]),
+        refuted_by="an SFT checkpoint that fails the same items",
+        knobs=weaker(run),
+    )
+
+
+@probe("preference")
+def reward_margin(run: Records) -> Seen | str:
+    """Reward accuracy, margin and what happened to the answers that win.
+
+    Reward = beta * (log-prob now - log-prob of the reference), so margin / beta is how many nats the two answers were
+    driven apart. Accuracy 1.0 beside a falling log-prob of the chosen answers is likelihood displacement (Razin et al.
+    2024, arxiv.org/abs/2410.08847): the pair is won by making both unlikely. The shipped recipe ends at 5 nats.
+    """
+    if STAGE not in run.manifests:
+        return NONE
+    margin, chosen = (run.curve(STAGE, f"heldout/{name}") for name in ("reward_margin", "reward_chosen"))
+    beta = run.config(STAGE).get("beta")
+    if not margin or not chosen or not beta:
+        return "no reward was measured on held-out pairs"
+    apart, moved = margin[-1][1] / beta, chosen[-1][1] / beta
+    accuracy = run.curve(STAGE, "heldout/reward_accuracy")
+    return Seen(
+        strength=max(between(apart, 15, 60), between(moved, -1.0, -5.0)),
+        says=f"winning and losing answers lie {apart:.0f} nats further apart than in the reference; the winning ones "
+        f"became {'less' if moved < 0 else 'more'} likely by {abs(moved):.1f} nats; "
+        f"reward accuracy {accuracy[-1][1]:.2f}"
+        if accuracy
+        else "",
+        seen=STAGE,
+        source=f"{run.source(STAGE)}, step {margin[-1][0]}",
+        stage=STAGE,
+        refuted_by="an SFT checkpoint that answers no better",
+        knobs=weaker(run),
+    )
+
+
+@probe("preference")
+def learned_ranking(run: Records) -> Seen | str:
+    """Held-out pairs ranked right. At one half the labels say nothing that can be learned, below it they contradict."""
+    accuracy = run.curve(STAGE, "heldout/reward_accuracy")
+    if STAGE not in run.manifests or not accuracy:
+        return NONE if STAGE not in run.manifests else "no accuracy was measured on held-out pairs"
+    pairs = run.manifests["comparisons"].facts["heldout_pairs"] if "comparisons" in run.manifests else 0
+    value = accuracy[-1][1]
+    spread = Z * math.sqrt(0.25 / pairs) if pairs else 0.5
+    return Seen(
+        strength=between(value - spread, 0.75, 0.5),
+        says=f"{value:.1%} ± {spread:.1%} of {pairs} held-out pairs are ranked as they were labelled",
+        seen=STAGE,
+        source=f"{run.source(STAGE)}, step {accuracy[-1][0]}",
+        stage="comparisons",
+        refuted_by="two people who agree with the labels",
+        knobs=(knob(run, "comparisons", "look at 20 pairs: `python -m lifecycle desk` measures agreement"),),
+    )
+
+
+@probe("preference")
+def length_alone(run: Records) -> Seen | str:
+    """Whether length predicts which answer wins, and whether the answers' length then changed.
+
+    Length is the best-known shortcut of preference data (Singhal et al. 2023, arxiv.org/abs/2310.03716).
+    """
+    if "comparisons" not in run.manifests:
+        return NONE
+    predicts = run.manifests["comparisons"].facts["length_alone_predicts"]
+    before = run.report_of("sft")
+    if before is None or run.report is None:
+        return "the SFT checkpoint was not evaluated, so no change of length is known: `diagnose --measure` does it"
+    old, new = _mean_tokens(run, before), _mean_tokens(run, run.report)
+    ratio = new / old if old else 1.0
+    biased, changed = between(abs(predicts - 0.5), 0.3, 0.5), between(abs(math.log(max(ratio, 1e-9))), 0.7, 1.6)
+    return Seen(
+        strength=min(biased, changed),
+        says=f"length alone predicts {max(predicts, 1 - predicts):.0%} of the labels; sampled answers have {ratio:.2f} "
+        "times the tokens they had after SFT",
+        seen=STAGE,
+        source=run.source("comparisons"),
+        stage="comparisons",
+        refuted_by="pairs of equal length that teach the same",
+        knobs=(knob(run, "comparisons", "add pairs in which the longer answer wins as often as the shorter"),),
+    )
+
+
+def weaker(run: Records) -> tuple[Knob, ...]:
+    """The cheapest thing about preferences: learn them less."""
+    config = run.config(STAGE)
+    rate = config.get("learning_rate")
+    if rate is None:
+        return ()
+    return (
+        knob(run, STAGE, "a quarter of the learning rate", f"preference.learning_rate={rate / 4:g}"),
+        knob(run, STAGE, "keep the winning answers likely", "preference.chosen_nll_weight=1.0"),
+    )
+
+
+def _changed(old: Asked, new: Asked) -> str:
+    return f"{new.item.id}: was {(old.item.answer or '')[:60]}, is {(new.item.answer or '')[:60]}"
+
+
+def _mean_tokens(run: Records, report: EvalReport) -> float:
+    tokens = [item.tokens for item in run.items_of(report) if item.mode == "sampled"]
+    return sum(tokens) / len(tokens) if tokens else 0.0

@@ -1,0 +1,49 @@
+"""What a probe is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lifecycle.diagnosis.readings import Answer, Knob, Problem, Reading, Unmeasured
+from lifecycle.diagnosis.records import Records
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a probe's function returns; the fields are those of `Reading`."""
+
+    strength: float
+    says: str
+    seen: str
+    source: str
+    stage: str
+    refuted_by: str
+    failing: int | None = None
+    examples: tuple[str, ...] = ()
+    knobs: tuple[Knob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A function on a run's records, with its name and the problem it speaks for."""
+
+    name: str
+    problem: Problem
+    look: Callable[[Records], Seen | str]
+
+    def __call__(self, run: Records) -> Answer:
+        about: dict[str, Any] = {"probe": self.name, "problem": self.problem}
+        found = self.look(run)
+        if isinstance(found, str):
+            return Unmeasured(**about, why=found)
+        return Reading(**about, **{**vars(found), "strength": round(found.strength, 4)})
+
+
+def probe(problem: Problem) -> Callable[[Callable[[Records], Seen | str]], Probe]:
+    """Make a probe of a function."""
+    return lambda look: Probe(look.__name__, problem, look)
+
+
+def knob(run: Records, stage: str, change: str, *settings: str, times: float = 1.0) -> Knob:
+    """A change at a stage, priced by what that stage and all below it took in this run."""
+    return Knob(change=change, settings=settings, stage=stage, times=times, seconds=run.seconds_from(stage, times))

@@ -1,0 +1,194 @@
+"""Protocol: the model was taught one way of speaking and is spoken to in another, or was taught the wrong tokens."""
+
+from lifecycle.chat.render import load_renderer
+from lifecycle.data.jsonl import load_rows
+from lifecycle.diagnosis.probes.probe import Seen, knob, probe
+from lifecycle.diagnosis.readings import between
+from lifecycle.diagnosis.records import RENDERED_ROWS, Records, failed
+from lifecycle.evaluation.encode import Encoder, digest
+
+# Words of the contracts that guard the protocol, as they stand in their messages.
+REFUSALS = ("protocol", "template", "supervised", "assistant mask", "stop token", "golden", "rendered", "special token")
+CUT = "truncated"
+
+
+@probe("protocol")
+def refused_by_a_contract(run: Records) -> Seen | str:
+    """A run that a contract ended: it says itself what does not fit. Nothing below it was trained or served."""
+    if run.state != "FAILED":
+        return Seen(
+            strength=0.0,
+            says=f"no contract ended the run: it ended {run.state}",
+            seen="base",
+            source="run.json",
+            stage="tokenizer",
+            refuted_by="",
+        )
+    words = [word for word in REFUSALS if word in run.message.lower()]
+    return Seen(
+        strength=1.0 if words else 0.0,
+        says=f"the run was ended with: {run.message}",
+        seen=run.ended_in or "tokenizer",
+        source="run.json",
+        stage=run.ended_in or "tokenizer",
+        refuted_by="the same command with the template and tokenizer as they were sealed, refused again",
+        knobs=(knob(run, run.ended_in or "tokenizer", "do what the message says: put back what was sealed"),),
+    )
+
+
+@probe("protocol")
+def one_protocol(run: Records) -> Seen | str:
+    """Every artifact from the tokenizer to the report carries the digest of the protocol it was made with."""
+    digests = {
+        stage: facts["protocol_digest"]
+        for stage, manifest in run.manifests.items()
+        if (facts := manifest.facts).get("protocol_digest") and stage not in ("evaluate_live", "evaluate_base")
+    }
+    if len(digests) < 2:
+        return "fewer than two artifacts carry a protocol"
+    odd = [stage for stage, digest in digests.items() if digest != next(iter(digests.values()))]
+    first = odd[0] if odd else next(iter(digests))
+    return Seen(
+        strength=1.0 if odd else 0.0,
+        says=f"{', '.join(odd)} speak another protocol than {next(iter(digests))}"
+        if odd
+        else f"{len(digests)} artifacts carry one protocol, {digests[first][:12]}",
+        seen=first,
+        source=", ".join(run.source(stage) for stage in odd[:2]) or run.source(first),
+        stage=first,
+        refuted_by="equal digests everywhere",
+        knobs=(knob(run, first, "make it again from the one tokenizer"),) if odd else (),
+    )
+
+
+@probe("protocol")
+def supervised_tokens(run: Records) -> Seen | str:
+    """Share of tokens the loss covered in SFT, against what the renderer gives for the demonstrations now.
+
+    A mask that is off, shifted or loses the stop token changes this share and not the loss one looks at
+    (nanochat #582: .04 of ChatCORE, training loss unchanged).
+    """
+    said = run.manifests["sft"].facts.get("supervised_share") if "sft" in run.manifests else None
+    if said is None or "demonstrations" not in run.folders:
+        return "needs an SFT checkpoint that says how much its loss covered, and its demonstrations"
+    renderer = load_renderer(run.folders["sft"])
+    total = supervised = 0
+    for number, row in enumerate(load_rows(run.folders["demonstrations"] / "train.jsonl")):
+        if number == RENDERED_ROWS:
+            break
+        rendered = renderer.render(row["messages"])
+        total, supervised = total + len(rendered.ids), supervised + sum(rendered.assistant_mask)
+    share = supervised / max(1, total)
+    return Seen(
+        strength=between(abs(said - share) / max(share, 1e-9), 0.1, 0.3),
+        says=f"the loss covered {said:.1%} of the tokens; {RENDERED_ROWS} rows rendered again have {share:.1%}",
+        seen="sft",
+        source=run.source("sft"),
+        stage="sft",
+        refuted_by="`python -m lifecycle show mask` shows answers and stop tokens in colour, and nothing else",
+        knobs=(knob(run, "sft", "look at `python -m lifecycle show mask`, then train with the mask it should have"),),
+    )
+
+
+@probe("protocol")
+def asked_as_rendered(run: Records) -> Seen | str:
+    """The ids a model was asked with, against those its own template gives for the same items now.
+
+    Item records name the ids of each prompt by a digest: a doubled BOS, a template edited for the evaluation or a
+    dropped system prompt changes it (LLaMA-Factory #2509: 26 % against 57 %).
+    """
+    asked = [each for each in run.asked if each.item.kind == "contract"][:RENDERED_ROWS]
+    if not asked or run.candidate is None:
+        return "no items whose prompts can be rendered again"
+    encoder = Encoder(load_renderer(run.folders[run.candidate]))
+    odd = [each for each in asked if digest(encoder.prompt(each.row["messages"])) != each.item.prompt_digest]
+    return Seen(
+        strength=between(len(odd) / len(asked), 0.0, 0.2),
+        says=f"{len(odd)} of {len(asked)} prompts were other ids than the checkpoint's template gives",
+        seen="tokenizer",
+        source=run.source("evaluate"),
+        stage="evaluate",
+        failing=len(failed(odd)),
+        refuted_by="the same answers to prompts as they are rendered",
+        knobs=(knob(run, "evaluate", "evaluate again with the checkpoint's own template and tokenizer"),),
+    )
+
+
+@probe("protocol")
+def training_and_held_out_loss(run: Records) -> Seen | str:
+    """The loss on demonstrations trained on, far above that on held-out ones: the two do not cover the same tokens.
+
+    Training rows cannot be harder than held-out rows of the same kind once they were trained on. A mask that is off
+    adds the prompts, which nobody can predict, to the one and not to the other.
+    """
+    trained, held = run.curve("sft", "loss"), run.curve("sft", "dev/loss")
+    if not trained or not held:
+        return "SFT has no curve of its loss on training and on held-out rows"
+    late = [value for step, value in trained if step > 0.8 * trained[-1][0]]
+    mean, dev = sum(late) / len(late), held[-1][1]
+    return Seen(
+        strength=between(mean / max(dev, 0.02), 3, 8),
+        says=f"training loss {mean:.3f} at the end, {dev:.3f} on held-out demonstrations",
+        seen="sft",
+        source=f"{run.source('sft')}, step {trained[-1][0]}",
+        stage="sft",
+        refuted_by="`python -m lifecycle show mask` colours answers and stop tokens, and nothing else",
+        knobs=(knob(run, "sft", "look at `python -m lifecycle show mask`, then train with the mask it should have"),),
+    )
+
+
+@probe("protocol")
+def answers_end(run: Records) -> Seen | str:
+    """Answers that hold what was asked and do not end: the stop token was not learned, or is not asked for.
+
+    Cut answers are UNMEASURED in the report. Here only their beginning is read: the answer's own text says whether
+    the model ran on behind something complete.
+    """
+    if not run.asked:
+        return "no generated answers in the evaluation"
+    unended = [each for each in run.asked if each.item.unmeasured == CUT or each.item.grades.get("stopped") == 0]
+    limit = run.config("evaluate").get("max_new_tokens", 0)
+    needed = run.longest_answer
+    if needed is not None and limit and limit < needed:
+        return f"the evaluation cuts answers at {limit} tokens and demonstrations have up to {needed}: it cannot tell"
+    return Seen(
+        strength=between(len(unended) / len(run.asked), 0.05, 0.5),
+        says=f"{len(unended)} of {len(run.asked)} greedy answers do not end within {limit} tokens",
+        seen="evaluate",
+        source=run.source("evaluate"),
+        stage="sft",
+        failing=len(unended),
+        examples=tuple((each.item.answer or "")[:160] for each in unended[:3]),
+        refuted_by="the same questions with twice the tokens, of which the answers then end",
+        knobs=(
+            knob(
+                run,
+                "evaluate",
+                "allow twice the tokens, to see whether they end",
+                f"evaluate.max_new_tokens={2 * limit}",
+            ),
+            knob(run, "sft", "train on answers whose stop token is in the loss: `show mask` must colour it"),
+        ),
+    )
+
+
+@probe("protocol")
+def speaks_our_tokens(run: Records) -> Seen | str:
+    """Answers that open with what belongs to the template: a role, a marker, a turn of the user's."""
+    if not run.asked or run.candidate is None:
+        return "no generated answers in the evaluation"
+    said = [each.item.answer for each in run.asked if each.item.answer]
+    marked = [
+        text for text in said if text.lstrip().lower().startswith(("<|", "user", "assistant", "system", "[inst]"))
+    ]
+    return Seen(
+        strength=between(len(marked) / max(1, len(said)), 0.02, 0.3),
+        says=f"{len(marked)} of {len(said)} answers begin with a role or a marker of the template",
+        seen="evaluate",
+        source=run.source("evaluate"),
+        stage="sft",
+        failing=len(marked),
+        examples=tuple(text[:160] for text in marked[:3]),
+        refuted_by="answers that are wrong without it",
+        knobs=(knob(run, "evaluate", "compare `talk --template` with the demonstrations: the prompt must end alike"),),
+    )

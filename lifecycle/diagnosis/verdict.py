@@ -1,0 +1,151 @@
+"""From readings to an answer: a noisy-or for each problem, in which what was seen earlier explains what was seen later.
+
+    doubt(problem)  = product over its readings of (1 - weight * strength * unexplained)
+    unexplained     = 1 - the strongest weight * strength of another problem, seen earlier in the chain
+    odds(problem)   = (1 - doubt) / doubt,   odds(healthy) = a constant;   probabilities are odds over their sum
+
+A base that cannot read makes SFT fail, and SFT that failed makes preferences fail: each is a reading of its own, and
+only the first is news. Noisy-or: Pearl 1988, "Probabilistic reasoning in intelligent systems", section 4.3.2. A probe's
+weight, between 0 and 1, is how far its plainest reading convinces alone; `weights.json` holds those fitted on one half
+of the fault bench, `python -m benchmarks.diagnosis --fit`.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lifecycle.diagnosis.probes import PROBES
+from lifecycle.diagnosis.readings import PROBLEMS, Answer, Knob, Problem, Reading, Unmeasured
+from lifecycle.diagnosis.records import Records
+
+HEALTHY: Literal["healthy"] = "healthy"
+WEIGHTS = Path(__file__).with_name("weights.json")
+CERTAIN = 0.995  # no reading convinces more than this: odds stay finite
+
+CHAIN = (
+    "base",
+    "corpus",
+    "tokenizer",
+    "shards",
+    "pretrain",
+    "demonstrations",
+    "sft",
+    "comparisons",
+    "reward",
+    "preference",
+    "suites",  # they hold what is asked at the end: a wrong answer key spoils no training
+    "evaluate",
+    "gate",
+)
+"""The order in which one thing can be the cause of another."""
+
+
+class Weights(BaseModel):
+    """What the fault bench fits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    healthy_odds: float = Field(gt=0, description="Against these a problem must stand.")
+    probes: dict[str, float] = Field(description="By probe; one that is not there counts `other`.")
+    other: float = Field(0.8, ge=0, le=1)
+
+    def of(self, reading: Reading) -> float:
+        """How far a reading convinces."""
+        return self.probes.get(reading.probe, self.other) * reading.strength
+
+
+class Ranked(BaseModel):
+    """One of the six, or healthy, with what speaks for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    problem: Problem | Literal["healthy"]
+    probability: float
+    stage: str | None = Field(description="The stage to change: that of the reading that convinces most.")
+    readings: tuple[Reading, ...] = Field(description="Those that saw something, the most convincing first.")
+    knobs: tuple[Knob, ...] = Field(description="What to change, the cheapest first.")
+
+
+class Diagnosis(BaseModel):
+    """A ranked answer. What could not be looked at is listed, and counts for nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    run: str
+    state: str
+    message: str
+    failing: int = Field(description="Measured answers that were wrong.")
+    asked: int
+    ranking: tuple[Ranked, ...]
+    clear: tuple[Reading, ...] = Field(description="Probes that looked and saw nothing.")
+    unmeasured: tuple[Unmeasured, ...]
+
+    @property
+    def first(self) -> Ranked:
+        return self.ranking[0]
+
+
+def diagnose(run: Records, weights: Weights | None = None) -> Diagnosis:
+    """Every probe's reading of a run, and which problem they speak for."""
+    answers = [probe(run) for probe in PROBES]
+    measured = [item.score for item in run.items if item.mode == "greedy" and item.score is not None]
+    return Diagnosis(
+        run=run.run.name,
+        state=run.state,
+        message=run.message,
+        failing=measured.count(0),
+        asked=len(measured),
+        ranking=ranking(answers, weights or fitted()),
+        clear=tuple(each for each in answers if isinstance(each, Reading) and not each.strength),
+        unmeasured=tuple(each for each in answers if isinstance(each, Unmeasured)),
+    )
+
+
+def ranking(answers: Sequence[Answer], weights: Weights) -> tuple[Ranked, ...]:
+    """The six problems and healthy by their probability; what was not measured speaks for nobody."""
+    seen = [each for each in answers if isinstance(each, Reading) and each.strength]
+    convincing = {each.probe: weights.of(each) * unexplained(each, seen, weights) for each in seen}
+    odds: dict[Problem | Literal["healthy"], float] = {HEALTHY: weights.healthy_odds}
+    for problem in PROBLEMS:
+        doubt = math.prod(1 - convincing[each.probe] for each in seen if each.problem == problem)
+        odds[problem] = (1 - max(doubt, 1 - CERTAIN)) / max(doubt, 1 - CERTAIN)
+    total = sum(odds.values())
+    ranked = []
+    for name in sorted(odds, key=odds.__getitem__, reverse=True):
+        mine = sorted((r for r in seen if r.problem == name), key=lambda r: convincing[r.probe], reverse=True)
+        ranked.append(
+            Ranked(
+                problem=name,
+                probability=round(odds[name] / total, 4),
+                stage=mine[0].stage if mine else None,
+                readings=tuple(mine),
+                knobs=_cheapest(mine),
+            )
+        )
+    return tuple(ranked)
+
+
+def unexplained(reading: Reading, seen: Sequence[Reading], weights: Weights) -> float:
+    """What is left of a reading once another problem, seen earlier in the chain, is taken for its cause."""
+    earlier = (
+        weights.of(other) for other in seen if other.problem != reading.problem and _place(other) < _place(reading)
+    )
+    return 1 - max(earlier, default=0.0)
+
+
+@cache
+def fitted() -> Weights:
+    """The weights that ship."""
+    return Weights.model_validate(json.loads(WEIGHTS.read_text()))
+
+
+def _place(reading: Reading) -> int:
+    return CHAIN.index(reading.seen)
+
+
+def _cheapest(readings: Sequence[Reading]) -> tuple[Knob, ...]:
+    """Each change once, the cheapest first; of unknown price last."""
+    knobs = {knob.change: knob for reading in reversed(readings) for knob in reading.knobs}
+    return tuple(sorted(knobs.values(), key=lambda knob: math.inf if knob.seconds is None else knob.seconds))
