@@ -7,8 +7,9 @@ Importing this module imports numba (0.4 s), so nothing imports it until a big i
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import numba
 
@@ -31,12 +32,22 @@ def cache_folder() -> Path:
 _FOLDER = str(cache_folder())
 
 
-def compiled(function: F) -> F:
-    """The function as machine code, compiled on its first call or read from the cache. It holds no GIL."""
+@overload
+def compiled(function: F) -> F: ...
+@overload
+def compiled(*, fastmath: frozenset[str]) -> Callable[[F], F]: ...
+def compiled(function: F | None = None, *, fastmath: frozenset[str] = frozenset()) -> F | Callable[[F], F]:
+    """The function as machine code, compiled on its first call or read from the cache. It holds no GIL.
+
+    `fastmath`: which laws of fp32 it need not keep, by LLVM's names; numba then takes 1/0 for infinity as well.
+    """
+    if function is None:
+        return cast(Callable[[F], F], partial(compiled, fastmath=fastmath))
     settings: Any = numba.config
     before = settings.CACHE_DIR
     settings.CACHE_DIR = _FOLDER  # for this function alone: what others compile goes where they want it
+    loose: dict[str, Any] = {"fastmath": set(fastmath), "error_model": "numpy"} if fastmath else {}
     try:
-        return cast(F, numba.njit(cache=True, nogil=True)(function))
+        return cast(F, numba.njit(cache=True, nogil=True, **loose)(function))
     finally:
         settings.CACHE_DIR = before

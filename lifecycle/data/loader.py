@@ -11,6 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+TOGETHER = 32
+"""Steps whose rows are looked up at once: as dear as those of one, 0.3 ms, half of what reading 8 rows takes."""
+
 
 class Reader(Protocol):
     """Rows by their global index (`shard_reader.ShardReader`)."""
@@ -36,11 +39,17 @@ class Loader:
         self.reader, self.batch_rows, self.seed, self.rank, self.ranks = reader, batch_rows, seed, rank, ranks
         self._pool = ThreadPoolExecutor(workers, "rows") if workers else None
         self._steps_ahead = steps_ahead
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self._coming: dict[int, Future[NDArray[np.int64]]] = {}
 
     def row_ids(self, step: int) -> NDArray[np.int64]:
         """Global indices of the rows all ranks see in this step, shape (batch_rows,)."""
-        return self.reader.rows_for(step, self.batch_rows, self.seed)
+        block, within = divmod(step, TOGETHER)
+        known, order = self._order
+        if known != block:  # a batch of TOGETHER batches is these, one after the other
+            order = self.reader.rows_for(block, self.batch_rows * TOGETHER, self.seed)
+            self._order = block, order
+        return order[within * self.batch_rows :][: self.batch_rows]
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """This rank's rows of the step, shape (B, T)."""

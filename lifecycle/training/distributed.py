@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from lifecycle.training.shared_memory import SharedMean
+
 # Longer than the patience of the hang watch (`launch.Launch`), which shows every rank's stacks before it ends them.
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
@@ -87,6 +89,8 @@ def start_engine(model: torch.nn.Module, optimizer: torch.optim.Optimizer, setti
         engine.optimizer.loss_scaler.raise_error_at_min_scale = False  # the loop ends the run, and says in which step
     if engine.zero_optimization_stage() == 0:
         engine.clip_fp32_gradients = lambda: _clip_and_remember(engine)
+        if device().type == "cpu":
+            _share_gradients(engine)
     return engine
 
 
@@ -121,6 +125,15 @@ def loss_scale_after_overflow(engine: Any) -> float | None:
     if not engine.fp16_enabled() or engine.was_step_applied():
         return None
     return float(engine.optimizer.loss_scaler.cur_scale)
+
+
+def _share_gradients(engine: Any) -> None:
+    """Let ranks on one machine take the mean of their gradients in shared memory: gloo needs twice the time."""
+    shared = SharedMean.between_ranks(sum(parameter.numel() for parameter in engine.module.parameters()))
+    if shared is not None:
+        engine.buffered_allreduce_fallback = lambda **_: shared.take(
+            [parameter.grad for parameter in engine.module.parameters()]
+        )
 
 
 def _clip_and_remember(engine: Any) -> None:

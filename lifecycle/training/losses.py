@@ -7,12 +7,14 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
 from lifecycle.model.activations import positions_at_once
+from lifecycle.training.arrays import array, arrays, share_out
 
 LIFTED = 2.0**14  # the slope of a loss is up to 1: twice this still is a number in fp16
 
@@ -61,20 +63,12 @@ class _CrossEntropy(Function):
 
     @staticmethod
     def forward(context: Any, logits_NV: Tensor, labels_N: Tensor, weights_N: Tensor, expected: float) -> Tensor:
-        total = torch.zeros((), device=logits_NV.device)
         # A power of two is divided by in the backward pass alone: it costs no bit, and what is small has not vanished
         # in fp16 before a loss scale reaches it.
         later = 2.0 ** math.floor(math.log2(expected)) * LIFTED
-        storage_NV = logits_NV.detach()
-        for chunk in _chunks(logits_NV):
-            p_CV = torch.softmax(storage_NV[chunk], -1, dtype=torch.float32)
-            label_C1, weight_C1 = labels_N[chunk, None], weights_N[chunk, None]
-            # The largest of V probabilities is at least 1/V, whose logarithm is safe, and with it all others.
-            log_sum_C1 = storage_NV[chunk].amax(-1, keepdim=True).float() - p_CV.amax(-1, keepdim=True).log()
-            total += ((log_sum_C1 - storage_NV[chunk].gather(1, label_C1)) * weight_C1).sum()
-            if context.needs_input_grad[0]:
-                p_CV.scatter_add_(1, label_C1, -torch.ones_like(weight_C1))
-                storage_NV[chunk] = p_CV.mul_(weight_C1 * (later / expected))
+        storage_NV, lift = logits_NV.detach(), later / expected if context.needs_input_grad[0] else 0.0
+        by = _compiled if _is_for_loops(storage_NV) else _in_chunks
+        total = by(storage_NV, labels_N, weights_N, lift)
         context.slope_NV, context.later = storage_NV, later
         return total / expected
 
@@ -82,6 +76,35 @@ class _CrossEntropy(Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         slope_NV, context.slope_NV = context.slope_NV, None  # the loss lives on in the loop, with its graph
         return slope_NV.mul_(gradients[0] / context.later), None, None, None
+
+
+def _is_for_loops(logits_NV: Tensor) -> bool:
+    return logits_NV.device.type == "cpu" and logits_NV.dtype != torch.float16 and logits_NV.is_contiguous()
+
+
+def _compiled(logits_NV: Tensor, labels_N: Tensor, weights_N: Tensor, lift: float) -> Tensor:
+    """The sum of all losses; in place of the logits their slope times `lift`, unless that is 0. A third of the time."""
+    from lifecycle.training import kernels  # imports numba: no GPU waits for that
+
+    losses_N = torch.empty_like(weights_N)
+    given = *arrays(logits_NV, labels_N, weights_N), np.float32(lift), array(losses_N)
+    share_out(kernels.cross_entropy, len(logits_NV), *given)
+    return losses_N.sum()
+
+
+def _in_chunks(logits_NV: Tensor, labels_N: Tensor, weights_N: Tensor, lift: float) -> Tensor:
+    """The same in PyTorch's operations, anywhere."""
+    total = torch.zeros((), device=logits_NV.device)
+    for chunk in _chunks(logits_NV):
+        p_CV = torch.softmax(logits_NV[chunk], -1, dtype=torch.float32)
+        label_C1, weight_C1 = labels_N[chunk, None], weights_N[chunk, None]
+        # The largest of V probabilities is at least 1/V, whose logarithm is safe, and with it all others.
+        log_sum_C1 = logits_NV[chunk].amax(-1, keepdim=True).float() - p_CV.amax(-1, keepdim=True).log()
+        total += ((log_sum_C1 - logits_NV[chunk].gather(1, label_C1)) * weight_C1).sum()
+        if lift:
+            p_CV.scatter_add_(1, label_C1, -torch.ones_like(weight_C1))
+            logits_NV[chunk] = p_CV.mul_(weight_C1 * lift)
+    return total
 
 
 def _chunks(logits_NV: Tensor) -> Iterator[slice]:

@@ -31,7 +31,8 @@ def kept_by_autograd(work: Work) -> int:
         return tensor
 
     rows_BT = torch.zeros(work.rows, T, dtype=torch.long)
-    cast = torch.autocast("cpu", torch.bfloat16, enabled=work.precision == "bf16")
+    # The cache is named: another test of this process may have left it off.
+    cast = torch.autocast("cpu", torch.bfloat16, enabled=work.precision == "bf16", cache_enabled=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), cast:
         next_token_loss(model(input_ids=rows_BT[:, :-1], use_cache=False).logits, rows_BT[:, 1:])
     return sum(storage.nbytes() for storage in seen.values())
