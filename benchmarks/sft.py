@@ -38,7 +38,7 @@ SMOLLM2_135M = {
     "tie_word_embeddings": True,
 }
 Side = Callable[[], tuple[float, float]]
-"""Trains a fresh model; CPU-seconds, and supervised tokens."""
+"""Trains a fresh model; CPU-seconds, and supervised tokens (or pairs)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,16 @@ class Row:
     largest_loss_difference: float | None
 
 
-def compare(name: str, ours: Side, peer: Side, *, bar: float, rounds: int, difference: float | None) -> Row:
+def compare(
+    name: str,
+    ours: Side,
+    peer: Side,
+    *,
+    bar: float,
+    rounds: int,
+    difference: float | None,
+    unit: str = "supervised tokens per CPU-second",
+) -> Row:
     """Both in turn, several rounds."""
     rates: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
@@ -69,7 +78,7 @@ def compare(name: str, ours: Side, peer: Side, *, bar: float, rounds: int, diffe
         ours=round(mine, 1),
         peer=round(theirs, 1),
         ratio=round(mine / theirs, 2),
-        unit="supervised tokens per CPU-second",
+        unit=unit,
         n=rounds,
         bar=bar,
         spread=round(max(rates[0]) / min(rates[0]), 2),
@@ -105,7 +114,7 @@ def short_answers(bench: Bench, rounds: int) -> list[Row]:
     def peer(**settings: Any) -> Side:
         return lambda: bench.trl(**settings)[1:]
 
-    one = {"rounds": rounds}
+    one: dict[str, Any] = {"rounds": rounds}
     lean = {"gradient_checkpointing": False}
     return [
         compare("TRL, its defaults", ours(), peer(), bar=1.5, difference=trl, **one),

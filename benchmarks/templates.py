@@ -36,12 +36,14 @@ def specials_in(template: str) -> list[str]:
 
 
 def verdict(template: str) -> str:
-    """`accepted`, with or without tools, or the law that is broken."""
+    """`accepted`, with or without calls and definitions of tools, or the law that is broken."""
     try:
         structure = structure_of(template, VARIABLES, specials_in(template))
     except Unproven as refused:
         return refused.predicate
-    return ACCEPTED if structure.call else f"{ACCEPTED}, but for calls of tools"
+    if structure.definition:
+        return ACCEPTED
+    return f"{ACCEPTED}, but for definitions of tools" if structure.call else f"{ACCEPTED}, but for tools"
 
 
 def families(stems: Iterable[str]) -> str:

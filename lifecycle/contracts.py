@@ -33,9 +33,11 @@ def has_documents(corpus: Corpus) -> None:
 
 def trained_on(tokenizer: Tokenizer, corpus: Corpus) -> None:
     """The tokenizer was trained on exactly this corpus."""
-    if corpus.digest not in {entry.digest for entry in tokenizer.manifest.inputs}:
+    found = [entry.digest for entry in tokenizer.manifest.inputs if entry.kind == Corpus.__name__]
+    if corpus.digest not in found:
+        made_from = f"Corpus {found[0][:12]}" if found else "no corpus"
         raise ContractError(
-            f"expected a tokenizer trained on {_name(corpus)}, found {_name(tokenizer)} made from another corpus. "
+            f"expected a tokenizer trained on {_name(corpus)}, found {_name(tokenizer)} made from {made_from}. "
             "Train the tokenizer on this corpus, or pass the corpus it came from."
         )
 

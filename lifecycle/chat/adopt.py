@@ -10,7 +10,8 @@ from typing import Any
 
 import tokenizers
 
-from lifecycle.chat import golden, parity, sandbox
+from lifecycle.chat import golden, panics, parity, sandbox
+from lifecycle.chat.definitions import together
 from lifecycle.chat.protocol import PROVEN_FILE, Protocol, Proven, load_tokenizer
 from lifecycle.chat.prove import Unproven, structure_of
 from lifecycle.chat.render import Renderer, load_renderer
@@ -42,10 +43,20 @@ CONTENTS = (
     "system",
     "a\u00a0b\u200b\r\n\tend",
 )
+WHAT = {"type": "object", "properties": {"what": {"enum": ["é", None]}}, "required": ["what"]}
+DEFINED = [
+    {"type": "function", "function": {"name": "look_up", "description": 'naïve "x" <b>\n', "parameters": WHAT}},
+    {"type": "function", "function": {"name": "end"}},
+]
 
 
 def prove(folder: Path) -> Proven:
     """The protocol of a foreign tokenizer folder, written into it; ContractError says what does not hold, and where."""
+    with panics.refused(folder):
+        return _prove(folder)
+
+
+def _prove(folder: Path) -> Proven:
     tokenizer, config = load_tokenizer(folder), _config(folder)
     template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     variables = {name: text for name, text in _named(config).items() if name.endswith("_token")}
@@ -112,7 +123,14 @@ def _conversations(structure: Structure) -> Iterator[Messages]:
         call = {"id": "call00001", "type": "function", "function": function}
         asks = {"role": ASSISTANT, "content": None, "tool_calls": [call, call]}
         tool = {"role": "tool", "content": '{"found": 1}', "tool_call_id": "call00001", "name": "look_up"}
-        yield [{"role": "user", "content": "?"}, asks, tool, tool, {"role": ASSISTANT, "content": "1"}]
+        called: list[dict[str, Any]] = [{"role": "user", "content": "?"}, asks, tool, tool]
+        called += [{"role": ASSISTANT, "content": "1"}]
+        yield called
+        if structure.definition:
+            yield together(called, DEFINED)
+            yield together([called[0], called[-1]], DEFINED[:1])
+            if "system" in structure.roles:
+                yield together([{"role": "system", "content": "Be brief."}, *called], DEFINED)
 
 
 def _is_renderable(renderer: Renderer, messages: Messages) -> bool:

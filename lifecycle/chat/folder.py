@@ -1,6 +1,7 @@
 """Tokenizer folders: written once by the tokenizer stage, then carried by every checkpoint byte for byte."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import tokenizers
 from lifecycle.chat import golden
 from lifecycle.chat.protocol import (
     BOS,
+    CALL,
     END,
     PAD,
     PROVEN_FILE,
@@ -24,6 +26,23 @@ from lifecycle.chat.protocol import (
 )
 from lifecycle.chat.render import load_renderer
 from lifecycle.errors import ContractError
+
+_CALL, _END = (re.escape(token) for token in (CALL, END))
+RESPONSE = {
+    "start_anchor": ROLE_TOKENS["assistant"],
+    "fields": {
+        "tool_calls": {
+            "open_pattern": _CALL + r'\{"name": "(?P<name>[^"\\]+)", "arguments": ',
+            "close_pattern": rf"\}}(?:(?={_CALL})|{_END}|\Z)",
+            "repeats": True,
+            "content": "json",
+            "content_args": {"allow_non_json": True, "strip": False},  # a call that breaks off is no server error
+            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}},
+        },
+        "content": {"close": END, "content": "text", "content_args": {"strip": False}},
+    },
+}
+"""How a server reads calls out of what a model of our protocol with tools said, in the form transformers has for it."""
 
 
 def save_tokenizer(
@@ -60,6 +79,8 @@ def _save(bpe: tokenizers.Tokenizer, folder: Path, max_seq_len: int | None, *, t
         "extra_special_tokens": [*ROLE_TOKENS.values(), *(TOOL_TOKENS if tools else ())],
         "clean_up_tokenization_spaces": False,
     }
+    if tools:
+        config["response_template"] = RESPONSE
     if max_seq_len is not None:
         config["model_max_length"] = max_seq_len
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,9 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
+from lifecycle.chat.definitions import apart
 from lifecycle.chat.dialect import GenerationTag, TemplateNamespace
-from lifecycle.chat.symbolic import HOLE, Arguments, Hole, Noted, OutOfBounds, Text, Unprovable, joined, parts_of
+from lifecycle.chat.symbolic import HOLE, Arguments, Hole, Noted, OutOfBounds, Text, Tool, Unprovable, joined, parts_of
 
 OUTPUT_CHARACTERS = 2_000_000
 
@@ -178,7 +179,7 @@ class Template:
     """A template, parsed once, with the names of special tokens it may use."""
 
     def __init__(self, source: str, variables: Mapping[str, str]) -> None:
-        self.variables = {**variables, "tools": None, "documents": None}
+        self.variables = {**variables, "documents": None}
         self.symbolic, self.environment = None, SymbolicEnvironment()
         self.plain = Environment().from_string(source)
         try:
@@ -188,7 +189,8 @@ class Template:
 
     def text(self, messages: Sequence[Mapping[str, Any]], prompt: bool) -> str:
         """What it makes of a conversation."""
-        pieces = self.plain.generate(messages=messages, add_generation_prompt=prompt, **self.variables)
+        turns, tools = apart(messages)
+        pieces = self.plain.generate(messages=turns, tools=tools, add_generation_prompt=prompt, **self.variables)
         return "".join(_limited(pieces))
 
     def parts(self, messages: Sequence[Mapping[str, Any]], prompt: bool) -> Any:
@@ -197,8 +199,8 @@ class Template:
             raise self.unprovable
         noted = self.environment.noted
         noted.clear()
-        filled = [_filled(message, number, noted) for number, message in enumerate(messages)]
-        pieces = self.symbolic.generate(messages=filled, add_generation_prompt=prompt, **self.variables)
+        turns, tools = apart([_filled(message, number, noted) for number, message in enumerate(messages)])
+        pieces = self.symbolic.generate(messages=turns, tools=tools, add_generation_prompt=prompt, **self.variables)
         text = joined(_limited(pieces), noted)
         parts = parts_of(text)
         if any(0xF0000 <= ord(letter) < 0x100000 for part in parts if isinstance(part, str) for letter in part):
@@ -216,6 +218,8 @@ def _filled(message: Mapping[str, Any], number: int, noted: Noted) -> dict[str, 
             return [fill(item, f"{field}.{place}") for place, item in enumerate(value)]
         if value != HOLE:
             return value
+        if field.startswith("tools."):
+            return Tool(number, field, noted)
         return Arguments(number, field, noted) if field.endswith("arguments") else Text.of([Hole(number, field)], noted)
 
     filled: dict[str, Any] = fill(message, "")

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import tokenizers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lifecycle.chat import panics
+from lifecycle.chat.definitions import DEFINITION, SYSTEM
 from lifecycle.chat.structure import ANSWER, ASSISTANT, FINISH, START, TOOL, Structure
 from lifecycle.errors import ContractError, InputError
 from lifecycle.sealing import sha256_file
@@ -61,7 +63,8 @@ def special_tokens(*, tools: bool) -> tuple[str, ...]:
 def own(*, tools: bool = False) -> Structure:
     """Our protocol: <|bos|>, then <|role|>content<|end|> per message; where an answer is asked for, <|assistant|>.
 
-    With tools an answer is its content, then <|call|>{"name": ..., "arguments": {...}} for each call, then <|end|>.
+    With tools an answer is its content, then <|call|>{"name": ..., "arguments": {...}} for each call, then <|end|>; and
+    a system turn its content, then <|tool|>{"name": ..., "description": ..., "parameters": {...}} for each definition.
     """
     roles = {**ROLE_TOKENS, TOOL: TOOL_TOKENS[0]} if tools else ROLE_TOKENS
     others = {role: token for role, token in roles.items() if role != ASSISTANT}
@@ -74,7 +77,11 @@ def own(*, tools: bool = False) -> Structure:
     joins[call] = dict(joins[ASSISTANT])
     for left in (ANSWER, ASSISTANT, call):
         joins[left][call] = CALL
-    return Structure(joins=joins, stop=END, call=(call,), tool=(TOOL,))
+    joins[DEFINITION] = dict(joins[SYSTEM])
+    joins[START][DEFINITION] = BOS + roles[SYSTEM] + roles[TOOL]
+    for left in (SYSTEM, DEFINITION):
+        joins[left][DEFINITION] = roles[TOOL]
+    return Structure(joins=joins, stop=END, call=(call,), tool=(TOOL,), definition="shown")
 
 
 def structure_of(folder: Path) -> Structure:
@@ -133,4 +140,5 @@ def special_ids(folder: Path) -> dict[str, int]:
 
 def load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
     """The fast tokenizer of a folder, without transformers."""
-    return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    with panics.refused(folder):
+        return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))

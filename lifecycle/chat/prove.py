@@ -9,10 +9,11 @@ rendered for real, and the table has to give the same characters, and the tokeni
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from lifecycle.chat import sandbox, tools
+from lifecycle.chat.definitions import SYSTEM
 from lifecycle.chat.sandbox import Asked
 from lifecycle.chat.structure import (
     ANSWER,
@@ -21,6 +22,7 @@ from lifecycle.chat.structure import (
     SPOKEN,
     START,
     Assumed,
+    Definition,
     Strip,
     Structure,
 )
@@ -29,6 +31,7 @@ from lifecycle.chat.tools import Order, speaker_of
 from lifecycle.errors import ContractError
 
 Roles = tuple[str, ...]
+Turns = Sequence[Mapping[str, Any]]
 LONGEST = 64
 """Conversations of every length up to this: a template may count. Rows are never longer."""
 
@@ -82,8 +85,11 @@ def structure_of(template: str, variables: Mapping[str, str], specials: Sequence
     """The table that a template is. `variables` are the tokens it may name, `specials` the tokenizer's special ones."""
     table = Table()
     shapes = list(_shapes())
-    found = sandbox.render(template, variables, [Asked(_turns(roles), prompt, True) for roles, prompt in shapes])
-    refused = _learn(table, shapes, found)
+    calls = tools.conversations(LONGEST) if "tool_calls" in template else []  # what it never names it cannot write
+    definitions = tools.definitions(LONGEST) if calls and "tools" in template else []
+    asked = [*((_turns(roles), prompt) for roles, prompt in shapes), *calls, *definitions]
+    found = iter(sandbox.render(template, variables, [Asked(turns, prompt, True) for turns, prompt in asked]))
+    refused = _learn(table, shapes, list(islice(found, len(shapes))))
     if ASSISTANT not in table.joins:
         raise Unproven(
             "copied", f"it renders no conversation of user and assistant: {refused.get(('user', ASSISTANT))}"
@@ -91,7 +97,8 @@ def structure_of(template: str, variables: Mapping[str, str], specials: Sequence
     for roles in refused:
         if all(right in table.joins.get(left, {}) for left, right in pairwise((START, *roles))):
             raise Unproven("neighbours", f"it refuses {_shown(roles)} and renders other conversations of such turns")
-    table, order = _learn_tools(template, variables, table)
+    table, order = _learn_calls(table, calls, list(islice(found, len(calls))))
+    table, definition = _learn_definitions(table, order, definitions, list(found))
     joins = _openings(table)
     stop = _stop(joins, specials)
     _no_injection(joins, specials)
@@ -106,6 +113,7 @@ def structure_of(template: str, variables: Mapping[str, str], specials: Sequence
         },
         call=order.call,
         tool=order.tool,
+        definition=definition,
         most_messages=LONGEST,
     )
 
@@ -220,21 +228,18 @@ def _no_injection(joins: Mapping[str, Mapping[str, str]], specials: Sequence[str
             )
 
 
-def _learn_tools(template: str, variables: Mapping[str, str], table: Table) -> tuple[Table, Order]:
+def _learn_calls(
+    table: Table, shapes: Sequence[tuple[Turns, bool]], found: Sequence[Mapping[str, Any]]
+) -> tuple[Table, Order]:
     """The table with how tools are called and answered, and the order of fields; as it was where it has none."""
-    shapes = [(turns, prompt) for turns, prompt in tools.conversations(LONGEST) if turns[0]["role"] in table.joins]
-    found = sandbox.render(template, variables, [Asked(turns, prompt, True) for turns, prompt in shapes])
     learned, order = deepcopy(table), Order()
     try:
         for (turns, prompt), one in zip(shapes, found, strict=False):
-            if "tool.name" in order.tool and tools.has_nameless(turns):
+            if turns[0]["role"] not in table.joins or ("tool.name" in order.tool and tools.has_nameless(turns)):
                 continue
-            holes = [(part[0], part[1]) for part in one["found"]["parts"] if not isinstance(part, str)]
+            holes = _holes(one)
             order = order if any(order) else Order.of(turns, holes)
-            speakers = {(number, name): speaker_of(turns[number]["role"], name) for number, name in holes}
-            expected = [speaker for turn in turns for speaker in order.speakers(turn)]
-            roles = tuple("call" if turn.get("tool_calls") else turn["role"] for turn in turns)
-            _read(learned, one["found"], [*expected, ANSWER if prompt else FINISH], speakers, roles)
+            _read_turns(learned, one["found"], turns, prompt, order)
     except (Unproven, KeyError):  # refused, or another text each time: rows with tools are then refused, one by one
         return table, Order()
     # Beside calls, a content that says nothing is none: that was rendered too. Without calls nothing was asked.
@@ -242,6 +247,33 @@ def _learn_tools(template: str, variables: Mapping[str, str], table: Table) -> t
     if empty not in table.assumed.get(ASSISTANT, ()):
         learned.assumed.get(ASSISTANT, set()).discard(empty)
     return learned, order
+
+
+def _learn_definitions(
+    table: Table, order: Order, shapes: Sequence[tuple[Turns, bool]], found: Sequence[Mapping[str, Any]]
+) -> tuple[Table, Definition]:
+    """The table with how tools are defined, and what is written of a definition; as it was where it has none."""
+    learned, written = deepcopy(table), set[Definition]()
+    try:
+        for (turns, prompt), one in zip(shapes, found, strict=False):
+            if any(order) and (SYSTEM in table.joins or turns[0]["content"] is None):
+                written.add(tools.written(_holes(one)))
+                _read_turns(learned, one["found"], turns, prompt, order)
+    except (Unproven, KeyError):
+        return table, ""
+    return (learned, written.pop()) if len(written) == 1 else (table, "")
+
+
+def _holes(one: Mapping[str, Any]) -> list[tuple[int, str]]:
+    return [(part[0], part[1]) for part in one["found"]["parts"] if not isinstance(part, str)]
+
+
+def _read_turns(table: Table, found: Mapping[str, Any], turns: Turns, prompt: bool, order: Order) -> None:
+    """Read one rendering of a conversation with tools."""
+    speakers = {(number, name): speaker_of(turns[number]["role"], name) for number, name in _holes({"found": found})}
+    expected = [speaker for turn in turns for speaker in order.speakers(turn)]
+    roles = tuple("call" if turn.get("tool_calls") else turn["role"] for turn in turns)
+    _read(table, found, [*expected, ANSWER if prompt else FINISH], speakers, roles)
 
 
 def _shown(roles: Sequence[str]) -> str:

@@ -108,6 +108,10 @@ class Renderer:
                 return found.group()
         return None
 
+    def without_specials(self, text: str) -> str:
+        """A text without what reads as a special token: what a server makes of an answer that it does not parse."""
+        return self._special.sub("", text)
+
     def must_be_served_alike(self, messages: Messages) -> None:
         """Raise Unrenderable where a server would read what somebody typed as a special token.
 

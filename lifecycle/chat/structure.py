@@ -7,10 +7,12 @@ Our own protocol is one such table. A foreign template becomes one when it is pr
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from lifecycle.chat import definitions
+from lifecycle.chat.definitions import DEFINITION, SYSTEM
 from lifecycle.errors import ContractError
 
 Messages = Sequence[Mapping[str, Any]]
@@ -23,6 +25,9 @@ CALL_FIELDS = ("call.id", "call.name", "call.arguments", "call.function")
 """`call.function` is name and arguments as one JSON object."""
 SPOKEN = frozenset({ANSWER, ASSISTANT, *CALL_FIELDS})
 """What the assistant says itself: all text between two of these is learned."""
+
+Definition = Literal["", "tool", "function", "shown"]
+"""What of a definition a protocol writes: nothing, all of it as it comes, its function, or what `shown` keeps."""
 
 
 class Unrenderable(ContractError):
@@ -77,14 +82,22 @@ class Structure(BaseModel):
     assumed: dict[str, tuple[Assumed, ...]] = Field(default_factory=dict)
     call: tuple[str, ...] = Field((), description="The fields of a tool call, in order; empty: no tools.")
     tool: tuple[str, ...] = Field((), description="The fields of a tool's turn, in order.")
+    definition: Definition = Field(
+        "", description="What of a tool's definition is written, as JSON; empty: no definitions."
+    )
     most_messages: int | None = Field(None, description="The longest conversation it was proven for.")
 
-    @property
+    @model_serializer(mode="wrap")
+    def _as_before_definitions(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A protocol without definitions has the bytes, and so the digest, that it had before there were any."""
+        found: dict[str, Any] = dump(self)
+        return {name: value for name, value in found.items() if value or name != "definition"}
+
+    @cached_property
     def roles(self) -> list[str]:
         """Who may speak."""
-        return [
-            name for name in self.joins if name not in (START, ANSWER, *CALL_FIELDS) and not name.startswith("tool.")
-        ]
+        fields = (START, ANSWER, DEFINITION, *CALL_FIELDS)
+        return [name for name in self.joins if name not in fields and not name.startswith("tool.")]
 
     @cached_property
     def _verbatim(self) -> frozenset[str]:
@@ -121,7 +134,7 @@ class Structure(BaseModel):
             if role in verbatim and len(message) == 2 and type(content) is str:  # what nearly every message is
                 said = [(role, content)]
             else:
-                said = self._said(message)
+                said = self._said(message, is_first=left == START)
             if role == ASSISTANT:
                 speaker, content = said[0]
                 if self.between(ANSWER, speaker):
@@ -135,10 +148,10 @@ class Structure(BaseModel):
                 left = speaker
         yield left, ANSWER if generation_prompt else FINISH, ""
 
-    def _said(self, message: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def _said(self, message: Mapping[str, Any], *, is_first: bool) -> list[tuple[str, str]]:
         """The parts of a message, each with its text as the template would write it."""
         role = message["role"]
-        if role not in self.joins or role in (START, ANSWER) or role in CALL_FIELDS:
+        if role not in self.roles:
             raise Unrenderable(
                 "role_not_in_protocol",
                 f"expected a role of {', '.join(self.roles)}, found {role!r}. Correct the conversation.",
@@ -156,6 +169,15 @@ class Structure(BaseModel):
         elif message.get("tool_calls"):
             found = [(ASSISTANT, message["content"])] if message.get("content") else []
             found += [field for call in message["tool_calls"] for field in self._call(call)]
+        elif message.get("tools"):
+            if not is_first or role != SYSTEM:
+                raise Unrenderable(
+                    "tools_not_at_the_start",
+                    f"expected tools to be defined in a system turn at the start, found them in one of {role!r}. "
+                    "Correct the conversation.",
+                )
+            found = [] if message["content"] is None else [(role, message["content"])]
+            found += [(DEFINITION, self._definition(tool)) for tool in message["tools"]]
         else:
             found = [(role, message["content"])]
         return [(speaker, self._as_written(speaker, content)) for speaker, content in found]
@@ -177,6 +199,20 @@ class Structure(BaseModel):
         }
         return [(field, fields[field]) for field in self.call]
 
+    def _definition(self, tool: Mapping[str, Any]) -> str:
+        match self.definition:
+            case "shown":
+                return json_text(definitions.shown(tool["function"]))
+            case "function":
+                return json_text(tool["function"])
+            case "tool":
+                return json_text(tool)
+        raise Unrenderable(
+            "tools_not_in_protocol",
+            "expected a conversation that defines no tools, which this protocol cannot show, found one that does. "
+            "Leave it out, or take a tokenizer whose template shows them.",
+        )
+
     def _as_written(self, speaker: str, content: object) -> str:
         """A content without what the template strips; Unrenderable where nothing is proven about it."""
         if not isinstance(content, str):
@@ -195,14 +231,23 @@ class Structure(BaseModel):
         return content
 
 
-def for_template(messages: Messages) -> list[dict[str, Any]]:
-    """The conversation as servers hand it to a chat template: arguments of calls as objects, in rows they are text."""
-    return [
+class Given(NamedTuple):
+    """What a server hands to a chat template; `tools` is None where none are defined."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+
+
+def for_template(messages: Messages) -> Given:
+    """The conversation as servers hand it over: arguments of calls as objects, definitions of tools beside it."""
+    turns, tools = definitions.apart(messages)
+    given = [
         {**message, "tool_calls": [_with_object(call) for call in message["tool_calls"]]}
         if message.get("tool_calls")
         else dict(message)
-        for message in messages
+        for message in turns
     ]
+    return Given(given, tools)
 
 
 def _with_object(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -230,6 +230,15 @@ for _name in (
     setattr(Arguments, _name, _refused(f"arguments: {_name}"))
 
 
+class Tool(Arguments):
+    """The definition of a tool, which a template may write as JSON, whole or its function alone."""
+
+    def __getitem__(self, name: str) -> Arguments:
+        if name == "function":
+            return Arguments(self._hole.message, f"{self._hole.field}.function", self._noted)
+        raise Unprovable(f"it reads what the definition of a tool says ({name})")
+
+
 def parts_of(text: str) -> Sequence[str | Hole]:
     """Literals and holes of a text; markup without what makes it escape its neighbours."""
     return text._parts if isinstance(text, Text) else (str.__str__(text),)

@@ -1,9 +1,10 @@
-"""Conversations with tools, as a foreign template is asked to render them, and what it makes of a call."""
+"""Conversations with tools, as a foreign template is asked to render them, and what it makes of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lifecycle.chat.structure import ASSISTANT, CALL_FIELDS, TOOL
+from lifecycle.chat.definitions import DEFINITION, SYSTEM, together
+from lifecycle.chat.structure import ASSISTANT, CALL_FIELDS, TOOL, Definition
 from lifecycle.chat.symbolic import HOLE
 
 
@@ -24,6 +25,8 @@ class Order(NamedTuple):
         """Who speaks in this turn, field by field."""
         if turn["role"] == TOOL:
             return list(self.tool)
+        if turn.get("tools"):
+            return [SYSTEM] * bool(turn["content"]) + [DEFINITION] * len(turn["tools"])
         said = [turn["role"]] if turn["content"] else []
         return [*said, *(field for _ in turn.get("tool_calls", ()) for field in self.call)]
 
@@ -32,6 +35,8 @@ def speaker_of(role: str, name: str) -> str:
     """The name in the table of a message's field."""
     if role == TOOL:
         return TOOL if name == "content" else f"tool.{name}"
+    if name.startswith("tools."):
+        return DEFINITION
     return role if name == "content" else f"call.{name.rpartition('.')[2]}"
 
 
@@ -73,6 +78,31 @@ def conversations(longest: int) -> list[tuple[list[dict[str, Any]], bool]]:
             lengths = range(2, longest + 1) if tool is _TOOL and not lead else range(longest - 3, longest + 1)
             found += [(turns[:length], turns[length - 1]["role"] in ("user", TOOL)) for length in lengths]
     return found
+
+
+def definitions(longest: int) -> list[tuple[list[dict[str, Any]], bool]]:
+    """Conversations behind one to three definitions of tools, with a system text and without, of every length."""
+    short = [([_USER], True), ([_USER, _ANSWER], False), *(shape for shape in CONVERSATIONS if shape[0][0] is _USER)]
+    found = [
+        (together([*lead, *turns], [HOLE] * number), prompt)
+        for number in (1, 2, 3)
+        for lead in ([], [_SYSTEM])
+        for turns, prompt in short
+    ]
+    cycle = [_USER, _calls(1, None), _TOOL, _ANSWER] * (longest // 4 + 1)
+    for lead in ([], [_SYSTEM]):
+        turns = together([*lead, *cycle], [HOLE, HOLE])
+        found += [(turns[:n], turns[n - 1]["role"] in ("user", TOOL)) for n in range(2, longest + 1)]
+    return found
+
+
+def written(holes: Sequence[tuple[int, str]]) -> Definition:
+    """What of definitions a template writes in a conversation: the whole `tool`, or its `function`; '': both."""
+    names = [name for _, name in holes if name.startswith("tools.")]
+    functions = sum(name.endswith(".function") for name in names)
+    if functions in (0, len(names)):
+        return "function" if functions else "tool"
+    return ""
 
 
 def has_nameless(turns: Sequence[Mapping[str, Any]]) -> bool:

@@ -2,6 +2,9 @@
 
 An assistant may call tools (`tool_calls`); each call is answered by one tool turn before the assistant goes on. What
 renders a conversation decides whether it can show tools; here is only said what a whole conversation is.
+
+The system turn may define the tools there are (`tools`); calls are then of these. Its content is None where it says
+nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +13,16 @@ from typing import Any, NotRequired, TypedDict
 import orjson
 
 from lifecycle.data.jsonl import Row, fault_of_text
+from lifecycle.data.tool_definitions import fault_of_calls, fault_of_definitions
 
 ROLES = ("system", "user", "assistant")
 KEYS: Mapping[str, frozenset[str]] = {
-    "system": frozenset({"role", "content", "name"}),
+    "system": frozenset({"role", "content", "name", "tools"}),
     "user": frozenset({"role", "content", "name"}),
     "assistant": frozenset({"role", "content", "name", "tool_calls"}),
     "tool": frozenset({"role", "content", "name", "tool_call_id"}),
 }
-OPTIONAL = ("name", "tool_calls", "tool_call_id")
+OPTIONAL = ("name", "tools", "tool_calls", "tool_call_id")
 
 
 class Function(TypedDict):
@@ -37,11 +41,12 @@ class ToolCall(TypedDict):
 
 
 class Message(TypedDict):
-    """One turn. An assistant that calls tools may say nothing beside: its content is then None."""
+    """One turn. One that calls or defines tools may say nothing beside: its content is then None."""
 
     role: str
     content: str | None
     name: NotRequired[str]
+    tools: NotRequired[list[dict[str, Any]]]
     tool_calls: NotRequired[list[ToolCall]]
     tool_call_id: NotRequired[str]
 
@@ -59,6 +64,8 @@ def fault_of_messages(messages: object, *, last_role: str, tools: bool = False) 
             return fault
     turns = messages[1:] if messages[0]["role"] == "system" else messages
     if fault := _fault_of_turns(turns):
+        return fault
+    if (defined := messages[0].get("tools")) and (fault := fault_of_calls(defined, turns)):
         return fault
     return None if turns and turns[-1]["role"] == last_role else f"row_does_not_end_with_{last_role}"
 
@@ -115,11 +122,11 @@ def user_text(messages: Sequence[Message]) -> str:
 
 
 def said(message: Message) -> str:
-    """All that a turn says: its text, and its calls as JSON."""
-    calls = message.get("tool_calls")
-    if not calls:
+    """All that a turn says: its text, and as JSON its calls or the tools it defines."""
+    held = message.get("tool_calls") or message.get("tools")
+    if not held:
         return message["content"] or ""
-    return (message["content"] or "") + "".join(orjson.dumps(call["function"]).decode() for call in calls)
+    return (message["content"] or "") + "".join(orjson.dumps(one["function"]).decode() for one in held)
 
 
 def _fault_of_message(message: object, tools: bool) -> str | None:
@@ -136,6 +143,10 @@ def _fault_of_message(message: object, tools: bool) -> str | None:
         return "row_no_tool_call_id" if not _is_name(message.get("tool_call_id")) else _fault_of_result(message)
     if message.get("tool_calls"):
         return _fault_of_calls(message)
+    if "tools" in message and (fault := fault_of_definitions(message["tools"])):
+        return fault
+    if "tools" in message and message["content"] is None:
+        return None
     return fault_of_text(message["content"])
 
 

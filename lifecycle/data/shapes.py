@@ -4,8 +4,8 @@
 `sharegpt`  a list of turns with `from` and `value`, maybe a `system` text beside it
 `alpaca`    `instruction`, `input` and `output`, maybe a `system` text and a `history` of earlier pairs
 
-A source has one shape. Nothing of a row that says what the conversation is gets lost on the way: what has no place in
-the schema is a reason to refuse the row.
+Beside the turns a row may define `tools`, which then stand in its system turn. A source has one shape. Nothing of a row
+that says what the conversation is gets lost on the way: what has no place in the schema is a reason to refuse the row.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,7 @@ import orjson
 
 from lifecycle.data.conversations import without_nulls
 from lifecycle.data.jsonl import Row
+from lifecycle.data.tool_definitions import read_definitions
 
 Format = Literal["messages", "sharegpt", "alpaca"]
 AlpacaPrompt = Literal["turn", "stanford"]
@@ -80,17 +81,26 @@ def shape_of_source(rows: Iterable[Row], asked: Format | Literal["auto"]) -> Sha
 
 def messages_of(row: Row, shape: Shape, alpaca_prompt: AlpacaPrompt = "turn") -> list[Any] | Unusable:
     """The row's turns in the chat schema; whether they make a conversation is not judged here."""
-    if row.get("tools"):
-        # A model that never sees which tools there are learns to make calls up.
-        return Unusable("row_defines_tools")
     match shape.format:
         case "alpaca":
-            return _of_alpaca(row, alpaca_prompt)
+            found = _of_alpaca(row, alpaca_prompt)
         case "sharegpt":
-            return _of_sharegpt(row, shape.field)
+            found = _of_sharegpt(row, shape.field)
         case "messages":
             turns = row.get(shape.field)
-            return without_nulls(turns) if isinstance(turns, list) else Unusable(_another(row, shape))
+            found = without_nulls(turns) if isinstance(turns, list) else Unusable(_another(row, shape))
+    return found if isinstance(found, Unusable) or not row.get("tools") else _with_tools(found, row["tools"])
+
+
+def _with_tools(turns: list[Any], tools: object) -> list[Any] | Unusable:
+    """The turns with a row's definitions of tools in the system turn, whose content is None where there was none."""
+    if (definitions := read_definitions(tools)) is None:
+        return Unusable("row_bad_tools")
+    if not definitions:
+        return turns
+    opens = bool(turns) and isinstance(turns[0], dict) and turns[0].get("role") == "system"
+    first = turns[0] if opens else {"role": "system", "content": None}
+    return Unusable("row_bad_tools") if "tools" in first else [{**first, "tools": definitions}, *turns[opens:]]
 
 
 def _of_sharegpt(row: Row, field: str) -> list[Any] | Unusable:

@@ -29,6 +29,19 @@ CONTINUED = ("gpt2", "llama")
 IMPLEMENTATIONS = (None, "eager", "sdpa", "flash_attention_2", "flash_attention_3")
 """Of attention; transformers takes any other name for a repository of kernels, fetches it and runs what it holds."""
 
+LLAMAS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "vocab_size",
+)
+GPT2 = ("n_embd", "n_layer", "n_head", "n_positions", "vocab_size")
+SIZES = dict.fromkeys(FAMILIES, LLAMAS) | {"gpt2": GPT2}
+"""What a config has to say: transformers would fill the sizes of another model in for those that it leaves out."""
+ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_fast", "gelu_python", "gelu_pytorch_tanh", "relu")
+
 COPY = "Copy config.json, *.safetensors and the tokenizer's files into a folder of their own, and adopt that."
 
 
@@ -82,6 +95,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a model folder, if its family is known and its weights are plain numbers."""
     config = read_json(folder / "config.json")
     check_family(config.get("model_type"), folder)
+    check_sizes(config, folder)
     for name, value in ((name, value) for item in _objects(config) for name, value in item.items()):
         if name.endswith("_implementation") and value not in IMPLEMENTATIONS:
             raise InputError(
@@ -95,6 +109,22 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{GGUF} file, which is converted."
         )
     return config
+
+
+def check_sizes(config: dict[str, Any], folder: Path) -> None:
+    """Raise InputError where a config leaves out a size of its network, or names what no network here has."""
+    for name in SIZES[config["model_type"]]:
+        if type(size := config.get(name)) is not int or size < 1:
+            raise InputError(
+                f"{folder}: expected a whole number from 1 on as {name} in config.json, found {size!r}. Take the "
+                "config.json that its weights were saved with."
+            )
+    name = "activation_function" if config["model_type"] == "gpt2" else "hidden_act"
+    if (found := config.get(name, ACTIVATIONS[0])) not in ACTIVATIONS:
+        raise InputError(
+            f"{folder}: expected {name} in config.json to be one of {', '.join(ACTIVATIONS)}, found {found!r}. Take "
+            "the config.json that its weights were saved with."
+        )
 
 
 def check_family(found: Any, place: Path) -> None:

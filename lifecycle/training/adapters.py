@@ -5,8 +5,9 @@
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import peft
 import torch
@@ -33,30 +34,36 @@ def adapter(config: Lora | None) -> peft.LoraConfig | None:
     )
 
 
-def quantization(config: Lora | None) -> dict[str, Any]:
+def quantization(config: Lora | None, precision: Literal["bf16", "fp32"] = "bf16") -> dict[str, Any]:
     """How the base is loaded in 4 bits, where that is asked for (Dettmers et al. 2023, section 3)."""
     if config is None or config.quantized_base is None:
         return {}
-    missing = [name for name, is_there in _needed().items() if not is_there]
-    if missing:
+    if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
-            f"lora.quantized_base={config.quantized_base!r} needs a GPU and the package bitsandbytes, found no "
-            f"{' and no '.join(missing)}. Leave it out: LoRA on the whole base learns the same, in more memory."
+            f"lora.quantized_base={config.quantized_base!r} needs the package bitsandbytes, found none. "
+            "pip install 'llm-lifecycle[qlora]', or leave it out: LoRA on the whole base learns the same, in more "
+            "memory."
         )
+    sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]  # with it bitsandbytes fetches code from a hub
     settings = transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=config.quantized_base,
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
     )
-    return {"quantization_config": settings, "device_map": {"": int(os.environ.get("LOCAL_RANK", "0"))}}
+    device = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": settings, "device_map": {"": device}}
 
 
-def _needed() -> dict[str, bool]:
-    return {
-        "GPU": torch.cuda.is_available(),
-        "bitsandbytes": importlib.util.find_spec("bitsandbytes") is not None,
-    }
+def keep_layout(model: Any) -> None:
+    """Have a base in 4 bits keep the layout it was loaded in.
+
+    On a CPU with AVX-512 bf16, bitsandbytes 0.50 turns a layer over to one for inference alone when it is first asked
+    without gradients, as a measurement does; later training steps then pass no gradient back through it, unsaid.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 @torch.no_grad()
@@ -64,13 +71,16 @@ def merged(model: peft.PeftModel, base: Callable[[], Any], probe_BT: torch.Tenso
     """The plain model that answers as `model` does, and the largest difference of their logits, computed in fp32.
 
     `base` loads the base in fp32: one that was held in 4 bits is replaced by what its 4 bits say, for PEFT's own
-    merge would round the sum of base and update to 4 bits again. Raises WorkerFailed when the logits differ.
+    merge would round the sum of base and update to 4 bits again. The logits compared are those of the model that was
+    trained, its 4 bits computed with in fp32. Raises WorkerFailed when they differ.
     """
-    if getattr(model.get_base_model(), "is_loaded_in_4bit", False):
-        model = _on_dequantized(model, base())
     model.eval()
+    for layer in _in_4_bits(model).values():
+        layer.compute_dtype = torch.float32
     probe_BT = probe_BT.to(model.device)
     before_BTV = model(input_ids=probe_BT, use_cache=False).logits.float()
+    if getattr(model.get_base_model(), "is_loaded_in_4bit", False):
+        model = _on_dequantized(model, base()).eval()
     plain = model.merge_and_unload(safe_merge=True)
     difference = float((plain(input_ids=probe_BT, use_cache=False).logits.float() - before_BTV).abs().max())
     largest = float(before_BTV.abs().max())
@@ -83,15 +93,22 @@ def merged(model: peft.PeftModel, base: Callable[[], Any], probe_BT: torch.Tenso
     return plain, difference
 
 
+def _in_4_bits(model: peft.PeftModel) -> dict[str, Any]:
+    """The layers of the base that are held in 4 bits, by the names they have in the base."""
+    layers = ((name, getattr(module, "base_layer", module)) for name, module in model.get_base_model().named_modules())
+    return {
+        name.removesuffix(".base_layer"): layer
+        for name, layer in layers
+        if getattr(getattr(layer, "weight", None), "quant_state", None) is not None
+    }
+
+
 def _on_dequantized(model: peft.PeftModel, plain: Any) -> peft.PeftModel:
     """The adapter of `model` on `plain`, whose weights become those that 4 bits hold."""
-    for name, module in model.get_base_model().named_modules():
-        inner = getattr(module, "base_layer", module)
-        state = getattr(getattr(inner, "weight", None), "quant_state", None)
-        if state is not None:
-            functional = importlib.import_module("bitsandbytes.functional")
-            weight = functional.dequantize_4bit(inner.weight.data, state)
-            plain.get_submodule(name.removesuffix(".base_layer")).weight.copy_(weight)
+    functional = importlib.import_module("bitsandbytes.functional")
+    for name, layer in _in_4_bits(model).items():
+        weight = functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        plain.get_submodule(name).weight.copy_(weight)
     on_plain = peft.get_peft_model(plain.to(model.device), model.peft_config["default"])
     peft.set_peft_model_state_dict(on_plain, peft.get_peft_model_state_dict(model))
     return on_plain

@@ -19,6 +19,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from lifecycle import progress
+from lifecycle.chat import panics
 from lifecycle.chat.batch import Batch, Encode, render_batch
 from lifecycle.chat.examples import TOO_LONG, Check, Demonstration, TooLong, cut_to_fit, nothing_more
 from lifecycle.chat.render import Renderer
@@ -94,9 +95,14 @@ def prepare(
     also: Check = nothing_more,
 ) -> Prepared:
     """Render every row (id, source, messages) of a sealed file into `folder`, checked; each left out is counted."""
+    with panics.refused(file):
+        return _prepare(_Writer(renderer, max_seq_len, too_long, also), file, folder)
+
+
+def _prepare(writer: "_Writer", file: Path, folder: Path) -> Prepared:
     folder.mkdir(parents=True, exist_ok=True)
-    writer = _Writer(renderer, max_seq_len, too_long, also)
-    encode = encoder(renderer.tokenizer, size := file.stat().st_size)
+    renderer, size = writer.renderer, file.stat().st_size
+    encode = encoder(renderer.tokenizer, size)
     known = TokenBytes(renderer.tokenizer) if TokenBytes.are_known(renderer.tokenizer) else None
     with (folder / "ids.bin").open("wb") as ids, (folder / "mask.bin").open("wb") as mask:
         for block in _blocks(load_rows(file)):

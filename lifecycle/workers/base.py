@@ -108,16 +108,22 @@ def prove_protocol(job: BaseJob) -> None:
 
 def load(seen: Path, source: Path, *, gguf_file: str | None) -> Any:
     """The network in fp32, every tensor from the file and none left over: a missing one would be random, unsaid."""
-    model, info = AutoModelForCausalLM.from_pretrained(
-        seen,
-        gguf_file=gguf_file,
-        dtype=torch.float32,
-        trust_remote_code=False,
-        use_safetensors=True,
-        attn_implementation="sdpa",  # not what its config names
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            seen,
+            gguf_file=gguf_file,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",  # not what its config names
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # of what a config can hold, transformers meets the most with whatever Python raises
+        raise InputError(
+            f"{source}: expected a model that transformers can build, found one that ends in {type(error).__name__}: "
+            f"{str(error)[:300]}. Mend its config.json, or adopt another model."
+        ) from error
     odd = {name.removesuffix("_keys"): sorted(map(str, info[name])) for name in sorted(info) if info[name]}
     if odd:
         kind, names = next(iter(odd.items()))

@@ -54,6 +54,7 @@ def load_model(folder: Path, attention: str = "auto", **more: Any) -> Any:
         use_safetensors=True,
         **more,
     )
+    adapters.keep_layout(model)
     if model.config.pad_token_id in stop_ids(model):
         # transformers gives the padding token's embedding no gradient; this one is also the end of every turn.
         model.get_input_embeddings().padding_idx = None
@@ -81,8 +82,9 @@ class Spoken(NamedTuple):
         """
         if self.renderer.typed(messages, generation_prompt=generation_prompt):
             return
+        given, tools = for_template(messages)
         text = self.wrapped.apply_chat_template(
-            for_template(messages), tokenize=False, add_generation_prompt=generation_prompt
+            given, tools=tools, tokenize=False, add_generation_prompt=generation_prompt
         )
         expected = self.renderer.tokenizer.encode(text, add_special_tokens=False).ids
         if list(ids) != expected:
@@ -156,7 +158,14 @@ def save(trainer: Any, source: Path, target: Path, probe_BT: torch.Tensor) -> tu
     The number of its weights comes back, and by how much the logits of `probe_BT` changed when an adapter was merged.
     """
     # Without the wrapper that computes in bf16: a merge is proven in fp32.
-    model, difference = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), 0.0
+    return save_model(
+        trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), source, target, probe_BT
+    )
+
+
+def save_model(model: Any, source: Path, target: Path, probe_BT: torch.Tensor) -> tuple[int, float]:
+    """The same of a model that nobody wrapped."""
+    difference = 0.0
     if isinstance(model, peft.PeftModel):
         model, difference = adapters.merged(model, lambda: load_model(source), probe_BT)
     for name, weight in model.named_parameters():

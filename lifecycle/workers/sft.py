@@ -164,7 +164,7 @@ def read(file: Path, spoken: Spoken, job: SftJob) -> Prepared:
 def build(job: SftJob, spoken: Spoken, shown: Prepared, dev: Sequence[Demonstration], recorder: Recorder) -> Trainer:
     """TRL's trainer around the base model, under our rules."""
     config, lengths = job.config, [len(row.ids) for row in shown.rows]
-    quantization = adapters.quantization(config.lora)
+    quantization = adapters.quantization(config.lora, config.precision)
     arguments = posttrain.trainer_arguments(config, job.scratch_dir, batch=config.batch_rows, rows=len(lengths))
     attention = apart.NAME if config.layout == "padding_free" else config.attention
     trainer = Trainer(

@@ -15,8 +15,10 @@ import transformers
 
 from lifecycle.chat import golden
 from lifecycle.chat.calls import as_message
+from lifecycle.chat.definitions import apart, together
 from lifecycle.chat.render import load_renderer
 from lifecycle.chat.structure import Unrenderable
+from lifecycle.data.tool_definitions import read_definitions
 from lifecycle.errors import InputError, LifecycleError
 from lifecycle.report.text import shown
 
@@ -24,6 +26,7 @@ HELP = """\
 /tokens      the conversation as the model sees it: ids and tokens, what training would supervise in [brackets]
 /template    the chat template that the folder carries
 /system TEXT say something before the conversation, and begin again        /reset   begin again
+/tools FILE  define the tools in a JSON file (the OpenAI schema), and begin again; /tools alone: none
 /greedy      the likeliest token each time        /sample T   draw at temperature T        /quit   (or Ctrl-D)
 A line that ends in a backslash goes on in the next."""
 REPLACEMENT = "�"
@@ -72,7 +75,9 @@ class Talk:
                 self.messages = [message for message in self.messages[:1] if message["role"] == "system"]
                 self.unanswered = []
             case "/system":
-                self.messages, self.unanswered = [{"role": "system", "content": rest}] if rest else [], []
+                self._begin(rest, apart(self.messages)[1] or [])
+            case "/tools":
+                self._define(rest, write)
             case "/greedy":
                 self.temperature = 0.0
             case "/sample":
@@ -98,6 +103,28 @@ class Talk:
             pieces.append("\n" if token == self.protocol.stop_id else " ")
         count = f"{len(rendered.ids)} of {self.window} tokens, protocol {self.protocol.digest[:12]}"
         return f"{''.join(pieces).rstrip()}\n{count}"
+
+    def _begin(self, system: str, tools: list[Any]) -> None:
+        """Begin again, behind this system text and these definitions of tools."""
+        self.messages = together([{"role": "system", "content": system}] if system else [], tools)
+        self.unanswered = []
+
+    def _define(self, name: str, write: Callable[[str], object]) -> None:
+        try:
+            tools = read_definitions(Path(name).read_text(encoding="utf-8")) if name else []
+        except (OSError, UnicodeDecodeError):
+            tools = None
+        if tools is None:
+            write(f"expected a JSON list of tools in the OpenAI schema, found none in {shown(name, 200)!r}\n")
+            return
+        before = self.messages
+        first = before[0] if before and before[0]["role"] == "system" else {}
+        self._begin(first.get("content") or "", tools)
+        try:
+            self.renderer.render(self.messages)
+        except Unrenderable as refused:
+            self.messages = before
+            write(f"{refused}\n")
 
     def _sample(self, text: str, write: Callable[[str], object]) -> None:
         with suppress(ValueError):

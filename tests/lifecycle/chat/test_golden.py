@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from tokenizers import normalizers
 
-from lifecycle.artifacts import Tokenizer
+from lifecycle.artifacts import Tokenizer, TokenShards
 from lifecycle.chat import golden
 from lifecycle.chat.folder import copy_tokenizer, save_tokenizer
 from lifecycle.chat.protocol import END, load_tokenizer, protocol_of
@@ -91,6 +91,21 @@ def test_two_folders_of_which_only_the_template_was_edited_are_told_apart_by_the
     template.write_text(template.read_text() + "\n")
     with pytest.raises(ContractError, match=r"come out alike; these files differ: chat_template.jinja"):
         golden.speak_alike(sealed_as_tokenizer(folder), sealed_as_tokenizer(tmp_path / "edited"))
+
+
+def test_shards_are_told_from_a_tokenizer_by_the_token_that_it_gives_otherwise(folder, bpe, tmp_path):
+    """They carry how the tokenizer that made them rendered the golden conversations, and no tokenizer."""
+    made_by = sealed_as_tokenizer(folder)
+    golden.keep(folder, tmp_path / "shards")
+    facts = dict.fromkeys(("max_seq_len", "vocab_size", "rows", "validation_rows", "tokens"), 1)
+    shards = TokenShards(
+        path=tmp_path / "shards", dtype="uint16", tokens_by_source={}, protocol_digest=made_by.protocol_digest, **facts
+    ).seal(TokenizerConfig())
+    golden.speak_alike(shards, made_by)
+    bpe.normalizer = normalizers.Replace("2", "3")
+    save_tokenizer(bpe, tmp_path / "normalised")
+    with pytest.raises(ContractError, match=r"0 parts at token 10: id 23 in '.*12345.*' in the first, id 24 in '.*133"):
+        golden.speak_alike(shards, sealed_as_tokenizer(tmp_path / "normalised"))
 
 
 CUT = '[{"messages": [], "ids": [0, 1], "assistant_mask": [0], "tokens": ["a", "b"]}]'

@@ -89,6 +89,12 @@ def test_a_template_past_its_limits_is_refused(template, monkeypatch):
         of(template)
 
 
+def test_a_template_that_writes_too_much_is_stopped_while_it_writes(monkeypatch):
+    monkeypatch.setattr(sandbox, "ANSWER_BYTES", 10_000)
+    with pytest.raises(ContractError, match="found one that writes more than"):
+        sandbox.render("{{ 'x' * 100000 }}", {}, [Asked([], False, False)])
+
+
 def test_a_template_finds_no_files_and_no_variables_of_this_process(monkeypatch):
     monkeypatch.setenv("A_SECRET", "hush")
     [found] = sandbox.render("{% include 'x' %}", {}, [Asked([], False, False)])
@@ -98,13 +104,13 @@ def test_a_template_finds_no_files_and_no_variables_of_this_process(monkeypatch)
 
 
 ACCEPTED_FAMILIES = {
-    "qwen2_5": ("<|im_end|>", True),
-    "llama3": ("<|eot_id|>", False),
-    "gemma": ("<end_of_turn>", False),
-    "cohere": ("<|END_OF_TURN_TOKEN|>", False),
-    "phi3": ("<|end|>", False),
-    "lfm2": ("<|im_end|>", False),
-    "qwen3_training": ("<|im_end|>", True),
+    "qwen2_5": ("<|im_end|>", "tool"),
+    "llama3": ("<|eot_id|>", ""),
+    "gemma": ("<end_of_turn>", ""),
+    "cohere": ("<|END_OF_TURN_TOKEN|>", ""),
+    "phi3": ("<|end|>", ""),
+    "lfm2": ("<|im_end|>", ""),
+    "qwen3_training": ("<|im_end|>", "tool"),
 }
 REFUSED_FAMILIES = {
     "qwen3": "copied",
@@ -124,7 +130,8 @@ def test_model_families_are_proven_or_refused_by_name(family):
         assert templates.verdict(template) == REFUSED_FAMILIES[family]
     else:
         found = structure_of(template, templates.VARIABLES, templates.specials_in(template))
-        assert (found.stop, bool(found.call)) == ACCEPTED_FAMILIES[family]
+        assert (found.stop, found.definition) == ACCEPTED_FAMILIES[family]
+        assert bool(found.call) == bool(found.definition)
 
 
 TOOLS = CHATML.replace("m.content", "(m.content or '')").replace(

@@ -186,5 +186,13 @@ def test_code_in_a_tokenizers_settings_is_refused(foreign, tmp_path):
 def test_a_config_with_more_layers_than_tensors_is_refused_before_they_are_built(foreign, tmp_path, layers):
     config = json.loads((foreign / "config.json").read_text())
     (foreign / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}))
-    with pytest.raises(InputError, match="expected at most as many layers"):
+    with pytest.raises(InputError, match=r"expected (at most as many layers|a whole number from 1 on as num_hidden)"):
         adopt(foreign, tmp_path / "out")
+
+
+def test_a_config_that_transformers_cannot_build_is_an_error_with_what_to_do(foreign, tmp_path):
+    config = json.loads((foreign / "config.json").read_text())
+    (foreign / "config.json").write_text(json.dumps(config | {"rope_parameters": {"rope_type": "nobody's"}}))
+    with pytest.raises(InputError, match=r"expected a model that transformers can build, found one that ends in \w+:"):
+        adopt(foreign, tmp_path / "out")
+    assert not (tmp_path / "out/model.safetensors").exists()

@@ -63,6 +63,26 @@ def test_what_is_typed_behind_calls_are_their_results_and_then_the_model_goes_on
     assert one.unanswered == []
 
 
+def test_tools_are_defined_from_a_file_and_stay_when_the_system_text_changes(talking, tool_renderer, tmp_path):
+    one, screen = talking
+    tool = {"type": "function", "function": {"name": "look_up"}}
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps([tool]))
+    one.say(f"/tools {file}", screen.append)
+    assert "expected a conversation that defines no tools, which this protocol cannot show" in screen.text
+    assert one.messages == []
+    one.renderer, one.tokenizer = tool_renderer, tool_renderer.tokenizer
+    one.say(f"/tools {file}", screen.append)
+    one.say("/system Be brief.", screen.append)
+    assert one.messages == [{"role": "system", "content": "Be brief.", "tools": [tool]}]
+    one.say("/tools", screen.append)
+    assert one.messages == [{"role": "system", "content": "Be brief."}]
+    file.write_text("{}")
+    one.say(f"/tools {file}", screen.append)
+    assert "expected a JSON list of tools in the OpenAI schema, found none in" in screen.text
+    assert one.messages == [{"role": "system", "content": "Be brief."}]
+
+
 def test_tokens_are_shown_with_what_training_would_supervise(talking):
     one, screen = talking
     one.messages = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "xy"}]
