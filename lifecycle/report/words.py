@@ -10,6 +10,10 @@ NOT_MEASURED = "not measured"
 
 # What a metric says of the model, by the last part of its name; a metric that is not here is shown without a sentence.
 MEANINGS = {
+    "kl": "KL to the reference over an answer that the model gave, in nats; measured in training",
+    "kl_token": "the same, a token of the answer",
+    "preferred": "held-out pairs whose chosen answer the model prefers; measured in training",
+    "chosen_fall": "log p a token that held-out chosen answers lost against the reference, in nats",
     "greedy_correct": "its most likely answer holds exactly the right value",
     "greedy_stopped": "its most likely answer ends by itself, before it would be cut off",
     "sampled_correct": "an answer drawn as users get it holds exactly the right value",

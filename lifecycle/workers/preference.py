@@ -1,62 +1,222 @@
-"""Direct preference optimisation with TRL: `-m lifecycle.workers.preference JOB_FOLDER`."""
+"""Preferences learned with TRL's trainer as the frame and our losses: `-m lifecycle.workers.preference JOB_FOLDER`."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
+from torch import Tensor
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from lifecycle.chat import examples
 from lifecycle.chat.examples import Compared, Comparison, Demonstration
 from lifecycle.data.jsonl import load_rows
+from lifecycle.errors import WorkerFailed
 from lifecycle.sealing import canonical
 from lifecycle.stages.preference import PreferenceConfig, PreferenceJob
-from lifecycle.training import adapters, conversations
-from lifecycle.training.post import Tuned
-from lifecycle.training.scoring import score_only_the_loss
+from lifecycle.training import adapters, conversations, pairs, reference
+from lifecycle.training.losses_preference import REFERENCE_FREE, PairLogProbs, Pairs, kto_kl, loss, rewards
+from lifecycle.training.pairs import Asked
+from lifecycle.training.post import EarlyStopping, Tuned
 from lifecycle.workers import job as doorway
 from lifecycle.workers import posttrain
-from lifecycle.workers.job import Recorder
+from lifecycle.workers.drift import DriftWatch
+from lifecycle.workers.job import Recorder, rank, world_size
 from lifecycle.workers.posttrain import Spoken
-from lifecycle.workers.trainer import OurRules, Run
+from lifecycle.workers.trainer import Inputs, OurRules, Run
 
 PROBED = 4  # held-out pairs on whose better answer a merged adapter is compared
-METRICS = {
-    "rewards/accuracies": "reward_accuracy",
-    "rewards/margins": "reward_margin",
-    "rewards/chosen": "reward_chosen",
-    "rewards/rejected": "reward_rejected",
-    "logps/chosen": "logprob_chosen",
-    "logps/rejected": "logprob_rejected",
-    "num_tokens": "tokens",
-}
-"""TRL's name -> ours. A reward is beta * (log-prob now - log-prob of the reference)."""
+NAMES = ("reward_accuracy", "reward_margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected")
+METRICS = {**{name: name for name in NAMES}, "num_tokens": "tokens"}
+FAULTY = 1e9  # what a step is judged that broke a rule: never the best
 
 
 class Trainer(OurRules, DPOTrainer):  # type: ignore[misc]
-    """TRL's trainer under our rules; its rows come rendered, and the reference's log-probs stay in memory."""
+    """TRL's trainer under our rules, with our own batches, our own losses and sealed log-probs of the reference."""
+
+    def learn(self, job: PreferenceJob, train: Sequence[Comparison], held: Sequence[Comparison], pad_id: int) -> None:
+        """Take the rows; a copy of one in the trainer's own form is what TRL asks for, and is not read."""
+        self.job, self.config, self.pad_id = job, job.config, pad_id
+        self.watch: DriftWatch | None = None
+        self.watched: dict[str, float] = {}
+        self.train_rows, self.held_rows = train, sorted(held, key=lambda row: row.length)
+        self.train_pairs, self.held_pairs = _asked(self.train_rows), _asked(self.held_rows)
+        self.others = _mismatched(train, job.max_seq_len) if job.config.method == "kto" else []
+        self.references: dict[str, Tensor] = {}
+
+    def refer(self) -> None:
+        """Get the reference's log-probs: those of the model as it is now, before the first step."""
+        wanted = {"held": self.held_pairs} if self.held_pairs else {}
+        if self.config.method not in REFERENCE_FREE:
+            wanted["train"] = self.train_pairs
+        if self.others:
+            wanted["others"] = self.others
+        attention = self.model.config._attn_implementation
+        circumstances = (self.job.inputs.get("sft", ""), self.config.precision, attention)
+        for name, asked in wanted.items():
+            key = reference.key_of(asked, *circumstances)
+            kept = self.job.references is not None and "sft" in self.job.inputs
+            file = self.job.references / f"{key[:32]}.safetensors" if kept and self.job.references else None
+            values, was_read = reference.reference(asked, self._now, file, key, precision=self.config.precision)
+            if file is not None and not was_read and rank() == 0:
+                reference.seal(file, key, values)
+            self.references[name] = values
+
+    @torch.no_grad()
+    def _now(self, asked: Sequence[Asked]) -> Tensor:
+        """log p of answers by the model as it is, outside of any wrapper."""
+        self.model.to(self.accelerator.device).eval()
+        with self._as_trained():
+            sums, _ = pairs.log_probs(self.model, self._prepare_inputs(pairs.padded(asked, pad_id=self.pad_id)))
+        self.model.train()
+        return sums
+
+    def _as_trained(self) -> torch.autocast:
+        """The precision of training, for the model without its wrappers."""
+        is_bf16 = self.config.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=is_bf16)
+
+    def micro_batch(self, rows: list[int]) -> Inputs:
+        inputs = {**self._laid_out([self.train_pairs[row] for row in rows]), "rows": torch.tensor(rows)}
+        if self.others:
+            inputs["others"] = pairs.padded([self.others[row] for row in rows], pad_id=self.pad_id)
+        return inputs
+
+    def _laid_out(self, asked: Sequence[Asked]) -> Inputs:
+        if self.config.layout == "padded":
+            return pairs.padded(asked, pad_id=self.pad_id)
+        additive = self.model.config._attn_implementation == "eager"
+        return pairs.side_by_side(asked, pad_id=self.pad_id, additive=additive)
+
+    def compute_loss(
+        self, model: Any, inputs: Inputs, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """The mean over the pairs here. Micro batches and ranks hold equally many, so a step's is the mean of means."""
+        rows, others = inputs.pop("rows").cpu(), inputs.pop("others", None)
+        kl = self._kl(model, rows, others) if others is not None else None
+        batch = self._scored(model, inputs, self.references.get("train"), rows, kl)
+        total = self._loss(batch)
+        self._note(batch)
+        return total
+
+    def _scored(
+        self, model: Any, inputs: Inputs, before: Tensor | None, rows: Tensor, kl: Tensor | None = None
+    ) -> Pairs:
+        sums, tokens = pairs.log_probs(model, inputs)
+        known = None if before is None else PairLogProbs(*before[rows].to(sums.device).unbind(1))
+        return Pairs(PairLogProbs(*sums.unbind(1)), PairLogProbs(*tokens.unbind(1)), known, kl)
+
+    def _loss(self, batch: Pairs) -> Tensor:
+        config = self.config
+        total = loss(config.method, batch, beta=config.beta, margin=config.margin).mean()
+        if config.chosen_nll_weight:
+            total = total - config.chosen_nll_weight * batch.policy.chosen.sum() / batch.tokens.chosen.sum()
+        return total
+
+    @torch.no_grad()
+    def _kl(self, model: Any, rows: Tensor, others: Inputs) -> Tensor:
+        """KTO's z0, over the pairs of all ranks."""
+        sums, _ = pairs.log_probs(model, others)
+        policy_B, known_B = sums[:, 0], self.references["others"][rows, 0].to(sums.device)
+        return kto_kl(self.accelerator.gather(policy_B), self.accelerator.gather(known_B))
+
+    def _note(self, batch: Pairs) -> None:
+        """Keep a batch's numbers for the log."""
+        values = _numbers(batch, self.config)
+        if world_size() > 1:
+            values = self.accelerator.reduce(values, reduction="mean")
+        for name, value in zip(NAMES, values.tolist(), strict=True):
+            self._metrics["train"][name].append(value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            self._metrics["train"]["num_tokens"] = [float(self.course.tokens)]
+        super().log(logs, start_time)
+
+    @torch.no_grad()
+    def held_out(self) -> tuple[dict[str, float], Tensor, Tensor]:
+        """The mean of every number over held-out pairs; the margin of each, and how its chosen answer moved a token."""
+        self.model.eval()
+        micro, found = self.args.per_device_eval_batch_size, []
+        for start in range(0, len(self.held_pairs), micro):
+            inputs = self._prepare_inputs(self._laid_out(self.held_pairs[start : start + micro]))
+            rows = torch.arange(start, min(start + micro, len(self.held_pairs)))
+            with self._as_trained():
+                batch = self._scored(self.model, inputs, self.references["held"], rows, self._no_kl())
+            worth = rewards(self.config.method, batch, beta=self.config.beta)
+            moved_B = batch.log_ratios().chosen / batch.tokens.chosen
+            losses_B = self._loss(batch).expand(len(rows))
+            numbers = _numbers(batch, self.config)[:, None].expand(-1, len(rows))
+            margins_B = worth.chosen - worth.rejected
+            found.append(torch.cat([torch.stack([losses_B, margins_B, moved_B]), numbers]).cpu())
+        self.model.train()
+        table = torch.cat(found, 1).double()
+        means = dict(zip(("loss", "", "", *NAMES), table.mean(1).tolist(), strict=True))
+        means.pop("")
+        return means, table[1], table[2]
+
+    def _no_kl(self) -> Tensor | None:
+        return torch.zeros((), device=self.accelerator.device) if self.config.method == "kto" else None
+
+    def go_on(self) -> None:
+        super().go_on()
+        if self.watch is not None and self.state.global_step == 0:
+            self.course.drift = self._drift(0)
+
+    def _drift(self, step: int) -> dict[str, float]:
+        assert self.watch is not None
+        means, margins, moved = self.held_out()
+        # With the wrapper that computes in bf16: accelerate takes it off the model itself, which is trained on.
+        model = self.accelerator.unwrap_model(self.model)
+        return {**self.watch.measure(model, step, margins.tolist(), moved.tolist()), "heldout_loss": means["loss"]}
+
+    def judge(self, step: int) -> float:
+        """What the best step goes by: contract score, or held-out loss. Lower is better; of equals the later one."""
+        assert self.watch is not None
+        measured = self.watched = self._drift(step)
+        if broken := self.watch.broken(self.course.drift, measured):
+            self.run.recorder.finding(step, *broken)
+            said = f"{broken.rule} after step {step} of {self.state.max_steps}: {broken.evidence}"
+            if broken.action == "refuse":
+                raise WorkerFailed(f"expected pairs that agree with each other, found {said}. Look at the labels.")
+            self.course.stopped = said
+            return FAULTY
+        value = -measured["contract"] if "contract" in measured else measured["heldout_loss"]
+        return value - 1e-9 * step
+
+    def back_to_the_best(self) -> None:
+        """Where a rule ended the training, take the weights of the best step that broke none."""
+        stopped = self.course.stopped
+        if not stopped:
+            return
+        if min(value for _, value in self.course.judged) >= FAULTY:
+            raise WorkerFailed(
+                f"expected a step that keeps the rules of preference.drift, found {stopped}, and none before it was "
+                "measured. Nothing is kept; lower preference.learning_rate, or measure more often (drift.every_steps)."
+            )
+        super().back_to_the_best()
+        self.course.stopped = stopped
+
+    def conclude(self) -> dict[str, float]:
+        """How far the model that is kept has moved, and the evidence beside it; {} where nobody watches."""
+        if self.watch is None:
+            return {}
+        step = self.state.global_step
+        if self.watch.measured_at != step:  # it went back to the best step, or on from a checkpoint of its last one
+            self.watched = self._drift(step)
+        if rank() == 0:
+            self.watch.write(self.job.out_dir)
+        return self.watched
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         """Rows come with ids; tokenising again costs seconds, and could come out different."""
         return dataset
 
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """`dataset` with the log-probs of both answers under the model as it is before the first step.
-
-        TRL hands them over in a temporary Arrow file that only one rank can see; here each rank computes all of them.
-        """
-        if name == "train":  # called for the training rows first, once TRL's own head is in place
-            score_only_the_loss(self.model)
-        columns: dict[str, list[float]] = {"ref_chosen_logps": [], "ref_rejected_logps": []}
-        for batch in DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator):
-            on_device = {key: value.to(self.accelerator.device) for key, value in batch.items()}
-            for column, values in zip(columns.values(), self.compute_ref_log_probs(self.model, on_device), strict=True):
-                column.extend(values.tolist())
-        for key, column in columns.items():
-            dataset = dataset.add_column(key, column)
+    def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
+        """Nothing: `refer` has them, once for every run of a store."""
         return dataset
 
 
@@ -65,18 +225,18 @@ def train(job: PreferenceJob, recorder: Recorder) -> Tuned:
     recorder.progress(0, 1, "steps", "reading and checking rows")
     spoken = posttrain.load_protocol(job.sft)
     compared, held = read(job.train_file, spoken, job), read(job.heldout_file, spoken, job)
-    trainer = build(job, spoken, compared, sorted(held.rows, key=lambda row: row.length), recorder)
+    trainer = build(job, spoken, compared, held.rows, recorder)
     trainer.train()
+    trainer.back_to_the_best()
     steps = trainer.state.global_step
-    measured = trainer.evaluate()
-    heldout = {ours: measured[f"eval_{theirs}"] for theirs, ours in METRICS.items() if f"eval_{theirs}" in measured}
-    heldout = {"loss": measured["eval_loss"], **heldout}
-    heldout.pop("tokens", None)
+    heldout, *_ = trainer.held_out()
     recorder.metrics(steps, **{f"heldout/{name}": value for name, value in heldout.items()})
+    drift = trainer.conclude()
     probe = conversations.padded([chosen(row) for row in held.rows[:PROBED]], pad_id=0)["input_ids"]
     parameters, difference = posttrain.save(trainer, job.sft, job.out_dir, probe)
     if job.config.lora:
         recorder.metrics(steps, merged_logits_difference=difference)
+    stopped = trainer.course.stopped.partition(" ")[0]
     return Tuned(
         parameters=parameters,
         steps=steps,
@@ -85,6 +245,8 @@ def train(job: PreferenceJob, recorder: Recorder) -> Tuned:
         supervised_share=round(compared.supervised_share, 6),
         dropped=compared.dropped,
         heldout=heldout,
+        drift=drift,
+        findings={stopped: 1} if stopped else {},
     )
 
 
@@ -110,17 +272,19 @@ def build(
 ) -> Trainer:
     """TRL's trainer around the SFT model, which is its own reference: what it gives now, before the first step."""
     config, train = job.config, compared.rows
-    quantization = adapters.quantization(config.lora)
+    quantization = adapters.quantization(config.lora, config.precision)
     arguments = posttrain.trainer_arguments(config, job.scratch_dir, batch=config.batch_pairs, rows=len(train))
     trainer = Trainer(
         model=posttrain.load_model(job.sft, config.attention, **quantization),
-        args=DPOConfig(**arguments, **losses(config), beta=config.beta, precompute_ref_log_probs=True),
-        train_dataset=as_dataset(train),
-        eval_dataset=as_dataset(heldout),
+        args=DPOConfig(**arguments, precompute_ref_log_probs=True),
+        train_dataset=as_dataset(train[:1]),
         processing_class=spoken.wrapped,
         peft_config=adapters.adapter(config.lora),
     )
+    pairs.score_answers(trainer.model)
+    trainer.learn(job, train, heldout, spoken.renderer.protocol.pad_id)
     posttrain.join_ranks()
+    trainer.refer()
     trainer.obey(
         Run(
             config=config,
@@ -133,17 +297,14 @@ def build(
             closing="heldout/loss",
             checkpoints=job.scratch_dir / "checkpoints",
             made_by={**canonical(config), **job.inputs},
-            layout={},
-        )
+            layout={"layout": config.layout},
+        ),
+        # Drift is judged by its own rules: patience beyond any number of steps.
+        EarlyStopping(every_steps=config.drift.every_steps, patience=10**9) if config.drift else None,
     )
+    if config.drift:
+        trainer.watch = DriftWatch(job, config.drift, spoken.renderer, trainer.held_pairs, recorder)
     return trainer
-
-
-def losses(config: PreferenceConfig) -> dict[str, Any]:
-    """TRL's names of the terms of the loss, and their weights."""
-    if not config.chosen_nll_weight:
-        return {"loss_type": ["sigmoid"]}
-    return {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, config.chosen_nll_weight]}
 
 
 def as_dataset(rows: Sequence[Comparison]) -> Dataset:
@@ -155,6 +316,29 @@ def as_dataset(rows: Sequence[Comparison]) -> Dataset:
             "rejected_ids": [row.rejected_ids for row in rows],
         }
     )
+
+
+def _asked(rows: Sequence[Comparison]) -> list[Asked]:
+    return [Asked(row.prompt_ids, (row.chosen_ids, row.rejected_ids)) for row in rows]
+
+
+def _mismatched(rows: Sequence[Comparison], max_seq_len: int) -> list[Asked]:
+    """Each prompt with the chosen answer of another row, the next one that fits behind it."""
+    found = []
+    for number, row in enumerate(rows):
+        others = (other for other in chain(rows[number + 1 :], rows[:number]) if other.prompt_ids != row.prompt_ids)
+        fitting = (one.chosen_ids for one in others if len(row.prompt_ids) + len(one.chosen_ids) <= max_seq_len)
+        answer = next(fitting, row.chosen_ids)
+        found.append(Asked(row.prompt_ids, (answer,)))
+    return found
+
+
+def _numbers(batch: Pairs, config: PreferenceConfig) -> Tensor:
+    """The means of a batch, in the order of NAMES."""
+    worth = rewards(config.method, batch, beta=config.beta)
+    won_B = (worth.chosen > worth.rejected).float()
+    columns = (won_B, worth.chosen - worth.rejected, *worth, *batch.policy)
+    return torch.stack([column.detach().float().mean() for column in columns])
 
 
 def in_its_own_process(job: PreferenceJob, recorder: Recorder) -> Tuned:

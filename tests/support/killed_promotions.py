@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from lifecycle.audit import audit, moved_aliases
 from lifecycle.ledger import Ledger
 from lifecycle.store import Store
 from tasks import promotion
-from tasks.session import Request, Session
+from tasks.session import PromotionRequest, Request, Session
 from tasks.tracking import _import_mlflow
 
 MODEL = "killed"
@@ -73,7 +74,8 @@ def command(store: Store, action: str, release: Release) -> None:
     session = Session(Request(settings=[f"model_name={MODEL}"], store=store.root), action, ())
     with disable_run_logger():
         if action == "rollback":
-            promotion.roll_back.fn(session, release, promotion.seen_live(store, None), reason="it swears")
+            asked = PromotionRequest(store=store.root, release=release.digest, reason="it swears")
+            promotion.roll_back.fn(session, release, promotion.seen_live(store, None), asked)
         else:
             decision = store.find(release.decision_digest)
             assert isinstance(decision, GateDecision)
@@ -111,6 +113,8 @@ def in_a_child(does: Callable[[], object]) -> tuple[Any, bool]:
         os.dup2(writes, 1)
         try:
             os.write(1, json.dumps(does()).encode())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(writes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from lifecycle.artifacts import Check, Checkpoint, EvalReport, GateDecision, Release, Score
-from lifecycle.sealing import Artifact, StageConfig
+from lifecycle.sealing import Artifact, StageConfig, later_field
 from lifecycle.store import Store
 
 SCORE = Score(mean=0.9, low=0.8, high=0.95, items=100)
@@ -27,6 +27,7 @@ def store_in_memory(otherwise: Path) -> Iterator[Store]:
 class MadeUp(StageConfig):
     stage = "made_up"
     name: str
+    approval: str = later_field("none")
 
 
 def make_release(
@@ -36,9 +37,11 @@ def make_release(
     against: Release | None = None,
     verdict: Literal["PROMOTE", "BLOCK", "INCONCLUSIVE"] = "PROMOTE",
     card: str = "",
+    approval: str = "none",
 ) -> Release:
     """A release of the checkpoint `name`, decided against another one's checkpoint."""
-    place, config = f"{name}-{against.digest[:8] if against else 'first'}-{verdict}-{card}", MadeUp(name=name)
+    place = f"{name}-{against.digest[:8] if against else 'first'}-{verdict}-{card}"
+    config = MadeUp(name=name, approval=approval)
     checkpoint = _checkpoint(store, name)
     report = EvalReport(
         path=_folder(store, "evaluate", place),

@@ -1,0 +1,210 @@
+"""Every way to learn from the same comparisons: DPO, IPO, KTO, ORPO, SimPO, a reward model and PPO, RLOO, GRPO.
+
+    python -m benchmarks.methods --store .lifecycle-methods --seeds 0 1 2 --json docs/methods.json
+
+All start from one SFT model of the tiny recipe a seed. Held-out pairs say how often the better answer gained on the
+other, held-out items of the contract how answers are, samples to held-out prompts how far the model went. A second call
+reuses what is sealed. Exit code 1 where PPO, RLOO or GRPO misses the bar: sampled exact + 0.15, greedy correct - 0.03.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lifecycle.artifacts import Checkpoint, Comparisons, EvalReport
+from lifecycle.chat import examples
+from lifecycle.chat.examples import Comparison
+from lifecycle.chat.render import load_renderer
+from lifecycle.data.jsonl import load_rows
+from lifecycle.evaluation.decoding import Decoding, Prompt, decode
+from lifecycle.evaluation.faster import faster
+from lifecycle.evaluation.likelihood import Question, log_probabilities
+from lifecycle.recipes import LifecycleConfig
+from lifecycle.recipes.instructgpt import instructgpt
+from lifecycle.recipes.tiny import tiny
+from lifecycle.sealing import StageConfig
+from lifecycle.stages.comparisons import curate_comparisons
+from lifecycle.stages.corpus import build_corpus
+from lifecycle.stages.demonstrations import curate_demonstrations
+from lifecycle.stages.evaluate import evaluate
+from lifecycle.stages.online import OnlineConfig, align_online
+from lifecycle.stages.preference import align
+from lifecycle.stages.pretrain import pretrain
+from lifecycle.stages.reward import train_reward
+from lifecycle.stages.sft import fine_tune
+from lifecycle.stages.shards import pack_shards
+from lifecycle.stages.suites import collect_suites
+from lifecycle.stages.tokenizer import train_tokenizer
+from lifecycle.store import Store
+from lifecycle.workers.posttrain import load_model
+
+OFFLINE: dict[str, dict[str, Any]] = {
+    "dpo": {},
+    "ipo": {"method": "ipo", "chosen_nll_weight": 0.0},
+    "kto": {"method": "kto"},
+    "orpo": {"method": "orpo", "chosen_nll_weight": 0.0},
+    "simpo": {"method": "simpo"},
+}
+"""Changes to the recipe's DPO."""
+VERIFIED = {"reward_source": "contract", "batch_prompts": 32, "answers_per_prompt": 4, "kl_coefficient": 0.05}
+ONLINE: dict[str, dict[str, Any]] = {
+    "ppo": {},
+    "rloo": {"method": "rloo", **VERIFIED},
+    "grpo": {"method": "grpo", **VERIFIED},
+}
+"""Changes to recipe `instructgpt`'s PPO."""
+METHODS = (*OFFLINE, *ONLINE)
+SFT = "sft"
+EXACT, CORRECT, TERSE = "contract.sampled_exact", "contract.greedy_correct", "contract.sampled_terse"
+MOST_TOKENS = 32
+GAIN, LOSS = 0.15, 0.03
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one seed. The held-out preference accuracy of the SFT model itself is by log-probability alone."""
+
+    method: str
+    seed: int
+    preference_accuracy: float
+    contract_score: float
+    sampled_exact: float
+    terse_share: float
+    kl: float
+    seconds: float
+
+
+class Bench:
+    """One seed: its SFT model, its comparisons, and what every method makes of them."""
+
+    def __init__(self, store: Store, seed: int) -> None:
+        self.store, self.seed, self.recipe = store, seed, tiny(seed)
+        config = self.recipe
+        self.suites = self.make(collect_suites, config.suites)
+        self.corpus = self.make(build_corpus, config.corpus, self.suites)
+        tokenizer = self.make(train_tokenizer, config.tokenizer, self.corpus)
+        base = self.make(
+            pretrain, config.pretrain, self.make(pack_shards, config.shards, self.corpus, tokenizer), tokenizer
+        )
+        shown = self.make(curate_demonstrations, config.demonstrations, self.suites)
+        self.sft: Checkpoint = self.make(fine_tune, config.sft, base, shown)
+        self.comparisons: Comparisons = self.make(curate_comparisons, config.comparisons, self.suites)
+
+    def make(self, stage: Callable[..., Any], config: StageConfig | None, *inputs: Any) -> Any:
+        made = self.store.make(stage, config, *inputs, on_drift="accept")
+        print(f"  seed {self.seed} {made.artifact.path.parent.name:<14} {made.seconds:.1f} s", flush=True)
+        return made.artifact
+
+    def trained(self, method: str) -> tuple[Checkpoint, float]:
+        """What a method makes of the SFT model, and the seconds it took, its reward model's too."""
+        if method == SFT:
+            return self.sft, 0.0
+        if method in OFFLINE:
+            config = self.recipe.preference.model_copy(update=OFFLINE[method])
+            made = self.make(align, type(config).model_validate(config.model_dump()), self.sft, self.comparisons)
+            return made, made.manifest.seconds
+        recipe = online(method, self.seed)
+        judge = self.make(train_reward, recipe.reward, self.sft, self.comparisons) if recipe.reward else None
+        made = self.make(align_online, recipe.preference, self.sft, self.comparisons, judge)
+        return made, made.manifest.seconds + (judge.manifest.seconds if judge else 0.0)
+
+    def row(self, method: str) -> Row:
+        checkpoint, seconds = self.trained(method)
+        report: EvalReport = self.make(evaluate, self.recipe.evaluate, checkpoint, self.suites, self.corpus)
+        means = {name: score.mean for name, score in report.scores.items()}
+        accuracy, kl = compared(checkpoint, self.sft, self.comparisons)
+        return Row(method, self.seed, accuracy, means[CORRECT], means[EXACT], means[TERSE], kl, seconds)
+
+
+def online(method: str, seed: int) -> LifecycleConfig:
+    """The recipe `instructgpt` with another method; without a reward model where the contract scores."""
+    recipe = instructgpt(seed)
+    assert isinstance(recipe.preference, OnlineConfig)
+    config = OnlineConfig(**{**dict(recipe.preference), **ONLINE[method]})
+    reward = recipe.reward if config.reward_source == "model" else None
+    return LifecycleConfig(**{**dict(recipe), "preference": config, "reward": reward})
+
+
+def compared(checkpoint: Checkpoint, sft: Checkpoint, comparisons: Comparisons) -> tuple[float, float]:
+    """Share of held-out pairs whose better answer gained on the other, and the sampled KL to the SFT model in nats."""
+    renderer = load_renderer(sft.path)
+    rows = load_rows(comparisons.path / "heldout.jsonl")
+    pairs = examples.comparisons(renderer, rows, max_seq_len=sft.max_seq_len).rows
+    policy, reference = (faster(load_model(folder).eval()) for folder in (checkpoint.path, sft.path))
+    margins = [a - b for a, b in zip(_margins(policy, pairs), _margins(reference, pairs), strict=True)]
+    if checkpoint.digest == sft.digest:
+        margins = _margins(policy, pairs)
+    decoding = Decoding(renderer.protocol.stop_id, MOST_TOKENS, 1.0, 0, greedy=False, samples=1)
+    said = decode(policy, [Prompt(str(n), pair.prompt_ids) for n, pair in enumerate(pairs)], decoding)
+    stop = [renderer.protocol.stop_id]
+    known = log_probabilities(reference, [Question(draw.prompt.ids, [draw.ids + stop * draw.stopped]) for draw in said])
+    kl = statistics.fmean(draw.log_probability - one.log_probability for draw, (one,) in zip(said, known, strict=True))
+    return sum((margin > 0) + (margin == 0) / 2 for margin in margins) / len(margins), kl
+
+
+def _margins(model: Any, pairs: Sequence[Comparison]) -> list[float]:
+    found = log_probabilities(
+        model, [Question(pair.prompt_ids, [pair.chosen_ids, pair.rejected_ids]) for pair in pairs]
+    )
+    return [chosen.log_probability - rejected.log_probability for chosen, rejected in found]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Means over the seeds, a method a line, in Markdown."""
+    names = ("preference_accuracy", "contract_score", "sampled_exact", "terse_share", "kl", "seconds")
+    lines = [
+        "| method | held-out pairs | greedy correct | sampled exact | sampled terse | KL, nats an answer | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method in dict.fromkeys(row.method for row in rows):
+        values = [[getattr(row, name) for row in rows if row.method == method] for name in names]
+        means = [
+            f"{statistics.fmean(some):.{0 if name == 'seconds' else 3}f}"
+            for name, some in zip(names, values, strict=True)
+        ]
+        lines.append(f"| {method} | " + " | ".join(means) + " |")
+    return "\n".join(lines)
+
+
+def missed(rows: Sequence[Row]) -> list[str]:
+    """The online methods that do not gain what they must over SFT, as means over the seeds."""
+
+    def mean(method: str, name: str) -> float:
+        return statistics.fmean(getattr(row, name) for row in rows if row.method == method)
+
+    found = []
+    for method in {row.method for row in rows} & set(ONLINE):
+        gained = mean(method, "sampled_exact") - mean(SFT, "sampled_exact")
+        lost = mean(SFT, "contract_score") - mean(method, "contract_score")
+        if gained < GAIN or lost > LOSS:
+            found.append(f"{method}: sampled exact {gained:+.3f} (at least +{GAIN}), greedy correct {-lost:+.3f}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, default=Path(".lifecycle-methods"))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_grad_enabled(False)
+    benches = [Bench(Store(arguments.store), seed) for seed in arguments.seeds]
+    rows = [bench.row(method) for method in (SFT, *arguments.methods) for bench in benches]
+    print(table(rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    for line in missed(rows):
+        print(f"missed: {line}")
+    return 1 if missed(rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

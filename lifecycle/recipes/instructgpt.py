@@ -1,0 +1,35 @@
+"""The tiny recipe as InstructGPT has it: SFT, a reward model from the comparisons, PPO against it, and the gate.
+
+Ouyang et al. 2022, https://arxiv.org/abs/2203.02155, figure 2. `tiny` learns from the same comparisons directly (DPO).
+"""
+
+from lifecycle.recipes import LifecycleConfig
+from lifecycle.recipes.tiny import tiny
+from lifecycle.stages.online import OnlineConfig
+from lifecycle.stages.reward import RewardConfig
+
+
+def instructgpt(seed: int = 0) -> LifecycleConfig:
+    """Everything up to the SFT model, and the gate, are tiny's: what is sealed of that run is reused."""
+    small = tiny(seed)
+    changed = {
+        "name": "instructgpt",
+        # No comparison rejects null where the record shows the field: trained on these alone, a judge that is right on
+        # 197 of 200 held-out pairs prefers null to every one of 88 right answers, and PPO against it says null.
+        "reward": RewardConfig(learning_rate=3e-4, mismatched_per_pair=2, seed=seed),
+        "preference": OnlineConfig(
+            method="ppo",
+            reward_source="model",
+            epochs=1,
+            batch_prompts=64,
+            answers_per_prompt=2,
+            learning_rate=2e-4,
+            # The best policy is the SFT model's times exp(reward / coefficient): at 0.8 a judge's preference of 2 for
+            # the terse answer is a factor of 12, and its error of 0.4 one of 1.6. At 0.05 greedy answers fell from
+            # .923 right to .242 while the reward rose.
+            kl_coefficient=0.8,
+            seed=seed,
+        ),
+        "typical_seconds": {**small.typical_seconds, "reward": 31.0, "preference": 75.0},
+    }
+    return LifecycleConfig(**{**dict(small), **changed})

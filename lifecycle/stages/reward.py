@@ -1,0 +1,73 @@
+"""An SFT checkpoint becomes a judge: one number for an answer, higher where people would choose it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from lifecycle import contracts
+from lifecycle.artifacts import Checkpoint, Comparisons
+from lifecycle.launch import Job, run_worker
+from lifecycle.sealing import SCRATCH_FOLDER
+from lifecycle.training.post import PostTrainingConfig, Tuned
+
+WORKER = "lifecycle.workers.reward"
+
+
+class RewardConfig(PostTrainingConfig):
+    """How a reward model is learned from pairs (Ouyang et al. 2022, eq. 1, https://arxiv.org/abs/2203.02155)."""
+
+    stage: ClassVar[str] = "reward"
+    batch_pairs: int = Field(16, ge=1, description="Pairs a step, over all processes; each is two sequences.")
+    learning_rate: float = Field(3e-4, gt=0, description="The peak; 3e-4 suits 1M weights, 9e-6 suits 6B.")
+    mismatched_per_pair: int = Field(
+        0,
+        ge=0,
+        description="Pairs added for each: its chosen answer over the most alike of other prompts' chosen answers. "
+        "What no comparison shows, as an answer that is always right elsewhere, is otherwise free to be rewarded.",
+    )
+    centre_weight: float = Field(
+        0.01,
+        ge=0,
+        description="Of the squared sum of a pair's rewards in the loss: only differences are learned, and without it "
+        "their mean wanders (Eisenstein et al. 2023, arxiv.org/abs/2312.09244, eq. 2).",
+    )
+
+
+class RewardJob(Job):
+    """What `lifecycle.workers.reward` is handed."""
+
+    config: RewardConfig
+    sft: Path
+    train_file: Path
+    heldout_file: Path
+    max_seq_len: int
+    inputs: Mapping[str, str] = Field(default_factory=dict)
+    """The inputs' digests, by name: a checkpoint made with others is not gone on from."""
+
+
+def train_reward(config: RewardConfig, sft: Checkpoint, comparisons: Comparisons, *, out_dir: Path) -> Checkpoint:
+    """The SFT model with one output, after `epochs` passes over the comparisons; `calibration.json` lies beside it.
+
+    A killed run goes on, to the same bytes.
+    """
+    contracts.has_role(sft, "sft")
+    job = RewardJob(
+        out_dir=out_dir,
+        scratch_dir=out_dir / SCRATCH_FOLDER,
+        config=config,
+        sft=sft.path,
+        train_file=comparisons.path / "train.jsonl",
+        heldout_file=comparisons.path / "heldout.jsonl",
+        max_seq_len=sft.max_seq_len,
+        inputs={"sft": sft.digest, "comparisons": comparisons.digest},
+    )
+    tuned = run_worker(WORKER, job, Tuned, ranks=config.ranks, threads=config.threads, on_accelerators=True)
+    return Checkpoint(
+        path=out_dir,
+        role="reward",
+        max_seq_len=sft.max_seq_len,
+        protocol_digest=sft.protocol_digest,
+        **tuned.model_dump(exclude={"heldout"}),
+    ).seal(config, sft, comparisons)

@@ -1,0 +1,41 @@
+"""The recipe `instructgpt`: what it shares with tiny, and which combinations of method and judge a recipe may have."""
+
+import pytest
+
+from lifecycle.errors import ConfigError
+from lifecycle.recipes import LifecycleConfig, load
+from lifecycle.recipes.tiny import tiny
+
+
+def test_it_is_tiny_up_to_the_sft_model_and_at_the_gate():
+    ours, small = load("instructgpt"), tiny()
+    for stage in (
+        "suites",
+        "corpus",
+        "tokenizer",
+        "shards",
+        "pretrain",
+        "demonstrations",
+        "sft",
+        "comparisons",
+        "gate",
+    ):
+        assert getattr(ours, stage) == getattr(small, stage)
+    assert ours.stages[-5:] == ("reward", "preference", "evaluate", "gate", "release")
+
+
+def test_another_online_method_is_one_setting_away():
+    assert load("instructgpt", ["preference.method=grpo"]).preference.method == "grpo"
+
+
+@pytest.mark.parametrize("recipe", ["instructgpt", "tiny"])
+def test_a_reward_model_stands_exactly_where_one_is_learned_from(recipe):
+    config = load(recipe)
+    other = load("instructgpt") if recipe == "tiny" else None
+    with pytest.raises(ValueError, match="expected a reward model exactly where one is learned from"):
+        LifecycleConfig(**{**dict(config), "reward": other and other.reward})
+
+
+def test_a_setting_of_a_judge_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="expected a reward model exactly where one is learned from"):
+        load("instructgpt", ["preference.reward_source=contract"])
