@@ -1,27 +1,27 @@
-"""What a Prefect server does by itself when something happens: restart what died, tell people what they should know.
+"""What a Prefect server does by itself when a process dies. Whom it tells is in `alerts`."""
 
-Each alert is one message per run, however often its event comes (`for_each` the run, a quiet time of an hour).
-"""
-
-import json
-from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import CallWebhook, ChangeFlowRunState, RunDeployment
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-QUIET = timedelta(hours=1)
-
-ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Released", "Blocked", "Inconclusive", "Preempted")
+ENDED = (
+    "Completed",
+    "Failed",
+    "Crashed",
+    "Cancelled",
+    "Released",
+    "AwaitingApproval",
+    "Blocked",
+    "Inconclusive",
+    "Preempted",
+    "Restarted",
+    "NotRestarted",
+    "GivenUp",
+)
 """Names of the states in which our flows and Prefect's end: after one of them no heartbeat is missed."""
-
-EVENTS = {
-    "gate blocked": ("prefect.flow-run.Blocked", "prefect.flow-run.Inconclusive"),
-    "run crashed": ("prefect.flow-run.Crashed", "prefect.flow-run.Failed"),
-}
-CANARY_RED = ("Failed", "Crashed", "Blocked", "Inconclusive", "Late")
 
 
 def dead_runs(silence_seconds: int) -> AutomationCore:
@@ -70,29 +70,4 @@ def restarts(restart_deployment: UUID) -> AutomationCore:
                 parameters={"flow_run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}},
             ),
         ],
-    )
-
-
-def alerts(webhook: UUID) -> list[AutomationCore]:
-    """One automation per kind of alert, each of which calls the webhook."""
-    found = [_alert(subject, events, {}, webhook) for subject, events in EVENTS.items()]
-    canary = {"prefect.resource.role": "deployment", "prefect.resource.name": "canary"}
-    red = [f"prefect.flow-run.{name}" for name in CANARY_RED]
-    return [*found, _alert("canary red", red, canary, webhook)]
-
-
-def _alert(subject: str, events: Iterable[str], related: dict[str, str], webhook: UUID) -> AutomationCore:
-    said = {"subject": subject, "event": "{{ event.event }}", "run": "{{ event.resource.name }}"}
-    return AutomationCore(
-        name=f"lifecycle: {subject}",
-        trigger=EventTrigger(
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related=related,
-            expect=set(events),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Reactive,
-            threshold=1,
-            within=QUIET,
-        ),
-        actions=[CallWebhook(block_document_id=webhook, payload=json.dumps(said))],
     )

@@ -9,30 +9,33 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import cast
-from uuid import UUID
 
+import alerts
 import automations
-from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
 
+from tasks.accelerators import LIMIT
+
 ROOT = Path(__file__).resolve().parents[1]
+URGENT = "urgent"
+"""Queue of what a person waits for: promote, rollback, restart."""
 POOLS = ("lifecycle-cpu", "lifecycle-gpu")
-ACCELERATOR = "accelerator"
-"""The tag of tasks that need one (`tasks.adapter`)."""
-WEBHOOK = "lifecycle-alerts"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--accelerators", type=int, metavar="N", help="tasks at once that need one, over all workers; default: any"
+        "--accelerators", type=int, metavar="N", help="how many jobs on all machines may use at once; default: any"
     )
     parser.add_argument("--webhook-file", type=Path, metavar="FILE", help="its one line is the URL that alerts go to")
+    parser.add_argument(
+        "--email-file", type=Path, metavar="FILE", help="the same for e-mail: mailtos://user:...@host?to="
+    )
     parser.add_argument(
         "--silence-seconds", type=int, default=150, metavar="S", help="no heartbeat for this long: crashed"
     )
@@ -41,12 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for pool in POOLS:
             _pool(client, pool)
         if options.accelerators is not None:
-            client.create_concurrency_limit(tag=ACCELERATOR, concurrency_limit=options.accelerators)
+            client.upsert_global_concurrency_limit_by_name(LIMIT, options.accelerators)
         deploy()
-        webhook = _webhook(options.webhook_file) if options.webhook_file else None
         restart = client.read_deployment_by_name("restart/restart")
         wanted = [automations.dead_runs(options.silence_seconds), automations.restarts(restart.id)]
-        wanted += automations.alerts(webhook) if webhook else []
+        wanted += alerts.alerts(alerts.channels(options.webhook_file, options.email_file))
         for automation in wanted:
             _automation(client, automation)
     return 0
@@ -63,11 +65,8 @@ def _pool(client: SyncPrefectClient, name: str) -> None:
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
     except ObjectAlreadyExists:
         print(f"pool {name} is there")
-
-
-def _webhook(file: Path) -> UUID:
-    """The block alerts go through. Its URL is a secret: it comes from a file, and the server stores it encrypted."""
-    return cast("UUID", Webhook(method="POST", url=file.read_text().strip()).save(WEBHOOK, overwrite=True))
+    with suppress(ObjectAlreadyExists):  # first in line; `prefect deploy` would make it the last
+        client.create_work_queue(name=URGENT, work_pool_name=name, priority=1)
 
 
 def _automation(client: SyncPrefectClient, wanted: AutomationCore) -> None:

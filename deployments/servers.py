@@ -80,9 +80,12 @@ class Servers:
         (self.home / "log").mkdir(exist_ok=True)
         for name in NAMES:
             begun = time.monotonic()
-            if not self.is_healthy(name):
+            if self.process(name) is None:
                 self._port_is_free(name)
                 self._start(name)
+            self._wait_for(
+                name
+            )  # also for one that lives and is too busy to answer: a second would find its port taken
             if name == "postgres":
                 for database in DATABASES:  # a start that was cut short may have left none
                     self.postgres.create(database)
@@ -140,13 +143,17 @@ class Servers:
                 start_new_session=True,
             )
         self._pid_file(name).write_text(f"{process.pid} {born(process.pid)}")
-        deadline = time.monotonic() + START_SECONDS
+
+    def _wait_for(self, name: str) -> None:
+        """Return once it answers; ServersError with the end of its log when it ends before, or takes too long."""
+        log, deadline = self.home / "log" / f"{name}.log", time.monotonic() + START_SECONDS
         while not self._answers(name):
-            if process.poll() is not None or time.monotonic() > deadline:
+            lives = self.process(name) is not None
+            if not lives or time.monotonic() > deadline:
                 tail = "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-15:])
                 raise ServersError(
                     f"expected {name} to answer on port {self.ports[name]} within {START_SECONDS} s, found "
-                    f"{'that it ended' if process.poll() is not None else 'silence'}. {log} ends:\n{tail}"
+                    f"{'silence' if lives else 'that it ended'}. {log} ends:\n{tail}"
                 )
             time.sleep(0.2)
 

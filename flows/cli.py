@@ -1,7 +1,7 @@
 """`python -m flows.<name> --recipe tiny --set sft.epochs=2`: check everything, then import Prefect and run.
 
-Exit codes: 0 released or completed, 1 failed, 2 wrong configuration, input or store, 3 blocked or inconclusive,
-85 preempted (the same command goes on), 130 interrupted.
+Exit codes: 0 released, awaiting approval or completed, 1 failed, 2 wrong configuration, input or store, 3 blocked or
+inconclusive, 85 preempted (the same command goes on), 130 interrupted.
 """
 
 import argparse
@@ -125,12 +125,21 @@ def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
         parser.add_argument(
             "--cluster", default="", metavar="ADDRESS", help="with --engine dask: its scheduler, tcp://host:8786"
         )
+        parser.add_argument(
+            "--budget-hours", type=float, default=0, metavar="H", help="an alarm when it takes longer; it goes on"
+        )
+    if name not in (*BY_HAND, *OF_RUNS):
+        parser.add_argument("--canary", action="store_true", help="stop where a number leaves what the recipe expects")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live screen")
     if name in BY_HAND:
         parser.add_argument("--release", required=True, metavar="DIGEST", help="how its digest begins, or: previous")
         parser.add_argument("--reason", required=True, help="kept in the ledger")
         parser.add_argument(
             "--expected", default="", metavar="DIGEST", help="what you see live; refused when it is another by now"
+        )
+        parser.add_argument("--approver", default="", metavar="NAME", help="who says so; kept in the ledger")
+        parser.add_argument(
+            "--decision", default="", metavar="DIGEST", help="the gate's, as you saw it; refused if it is another"
         )
     if name in OF_RUNS:
         parser.add_argument("--good", required=True, metavar="RUN", help="its name, or how it begins")

@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 from flows.post_train import POST_TRAIN, PostTrained, post_train
 from flows.prepare_data import PREPARE_DATA, Data, prepare_data
 from flows.train_base import TRAIN_BASE, train_base
-from lifecycle.artifacts import Checkpoint, Demonstrations, EvalReport, GateDecision
+from lifecycle.artifacts import Checkpoint, Demonstrations, EvalReport, GateDecision, Release
 from lifecycle.errors import DamagedArtifact
 from lifecycle.evaluation.looks import first_look, next_look
 from lifecycle.ledger import Ledger
@@ -25,7 +25,7 @@ from lifecycle.report.decision import sentence
 from lifecycle.stages.evaluate import EvaluateConfig
 from tasks.evaluate import evaluate
 from tasks.gate import decide_gate
-from tasks.promotion import promote
+from tasks.promotion import ask_for_approval, is_live, promote
 from tasks.release import release
 from tasks.report import publish_report
 from tasks.session import Request, Session, working_on
@@ -33,7 +33,7 @@ from tasks.session import Request, Session, working_on
 EVALUATE_RELEASE = ("evaluate", "gate", "release")
 
 Ending = State[None]
-"""How a gated flow ends in Prefect: Released, Blocked or Inconclusive."""
+"""How a gated flow ends in Prefect: Released, AwaitingApproval, Blocked or Inconclusive."""
 
 
 def evaluate_release(run: Session, data: Data, trained: PostTrained) -> Ending:
@@ -43,6 +43,8 @@ def evaluate_release(run: Session, data: Data, trained: PostTrained) -> Ending:
     if not decision.promote:
         return held_back(run, decision)
     released = release(run, run.recipe.release, trained.candidate, decision, report)
+    if run.recipe.gate.approval == "required" and not is_live(run, released):
+        return awaiting_approval(run, released, decision)
     promote(run, released, decision, reason=f"gate: {sentence(decision)}")
     run.conclude("RELEASED", f"release {released.digest[:12]} is live: {sentence(decision)}")
     return Completed(name="Released", message=run.message)
@@ -110,11 +112,19 @@ def held_back(run: Session, decision: GateDecision) -> Ending:
     return Failed(name=name, message=run.message)
 
 
+def awaiting_approval(run: Session, released: Release, decision: GateDecision) -> Ending:
+    """The end of a run whose candidate passed and whose policy wants a person. No process waits for him: the flow
+    `promote` is a run of its own, tomorrow or never."""
+    ask_for_approval(run, released, decision)
+    run.conclude("AWAITING_APPROVAL", f"release {released.digest[:12]} may go live: {sentence(decision)}")
+    return Completed(name="AwaitingApproval", message=run.message)
+
+
 @flow(name="evaluate-release", persist_result=False)
 def evaluate_release_flow(request: Request) -> Ending:
     """Everything up to the release; what comes before the evaluation is usually sealed."""
     plan = (*PREPARE_DATA, *TRAIN_BASE, *POST_TRAIN, *EVALUATE_RELEASE)
     with working_on(request, "evaluate-release", plan) as run:
         data = prepare_data(run)
-        trained = post_train(run, data.suites, train_base(run, data))
+        trained = post_train(run, data.suites, train_base(run, data), data.text)
         return evaluate_release(run, data, trained)

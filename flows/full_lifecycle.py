@@ -22,5 +22,5 @@ def full_lifecycle(request: Request) -> Ending:
     with working_on(request, "full-lifecycle", PLAN) as run:
         data = prepare_data(run)
         base = train_base(run, data)
-        trained = post_train(run, data.suites, base)
+        trained = post_train(run, data.suites, base, data.text)
         return evaluate_release(run, data, trained)

@@ -37,6 +37,7 @@ def restart(flow_run: UUID, at_most: int = 3) -> State[None]:
         again = client.create_flow_run_from_deployment(
             crashed.deployment_id,
             parameters=crashed.parameters,
+            name=f"{crashed.name.partition(' restart ')[0]} restart {len(restarts) + 1}",
             tags=sorted({*(tag for tag in crashed.tags if not tag.startswith(RESTART_OF)), RESTART_OF + first}),
             idempotency_key=f"{RESTART_OF}{flow_run}",
         )

@@ -87,6 +87,8 @@ def _fault(entries: Sequence[Entry], entry: Entry, proof: Provenance | str) -> s
     if entry.action == "rollback":
         was_live = entry.release in {earlier.release for earlier in entries[: entry.seq]}
         return None if was_live else f"goes back to release {entry.release[:12]}, which was never live before"
+    if proof.needs_approval and not entry.approver:
+        return "promoted without an approver, although the policy of its decision asks for one"
     opponent = before.checkpoint if before else None
     if opponent not in (proof.against, entry.checkpoint):
         return f"promoted over checkpoint {opponent}, on a decision against {proof.against}"

@@ -33,6 +33,7 @@ class Entry(BaseModel):
     decision: str
     report: str
     policy: str | None = None  # absent in ledgers begun before it was recorded
+    approver: str | None = None  # the same; None where the policy asks for nobody
     replaced: str | None
     reason: str
     at: str

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lifecycle import provenance
 from lifecycle.artifacts import Release
-from lifecycle.errors import PromotionBlocked, PromotionConflict, ReleaseWithdrawn
+from lifecycle.errors import ApprovalMissing, PromotionBlocked, PromotionConflict, ReleaseWithdrawn
 from lifecycle.history import GENESIS, Entry, History
 from lifecycle.provenance import Provenance
 from lifecycle.store import Store
@@ -61,13 +61,25 @@ class Ledger:
         """Checkpoints that a rollback took away and nobody brought back by name, each with that rollback."""
         return withdrawn(self.entries())
 
-    def promote(self, release: Release, *, expected: str | None, reason: str, by_name: bool = False) -> Entry:
+    def refuse_withdrawn(self, release: Release) -> None:
+        """Raise ReleaseWithdrawn where somebody rolled its checkpoint back: nobody is asked about it again."""
+        _refuse_withdrawn(self.entries(), release)
+
+    def promote(
+        self,
+        release: Release,
+        *,
+        expected: str | None,
+        reason: str,
+        by_name: bool = False,
+        approver: str | None = None,
+    ) -> Entry:
         """Make `release` live if `expected` (a release digest, or None) still is. Repeating it changes nothing.
 
         Every byte of the candidate, its report and its decision is verified first. Raises PromotionBlocked when they do
-        not belong together or do not say PROMOTE; ReleaseWithdrawn when the checkpoint was rolled back, unless somebody
-        asks for it `by_name`; PromotionConflict when the live release is another one by now, or not the one the
-        decision compared with.
+        not belong together or do not say PROMOTE; ApprovalMissing when their policy asks for an `approver` and there is
+        none; ReleaseWithdrawn when the checkpoint was rolled back, unless somebody asks for it `by_name`;
+        PromotionConflict when the live release is another one by now, or not the one the decision compared with.
         """
         proof = provenance.proven(self.store, release.path)
         with self.store.lock("ledger"):
@@ -77,6 +89,12 @@ class Ledger:
                 return live
             if not by_name:
                 _refuse_withdrawn(entries, release)
+            if proof.needs_approval and not approver:
+                raise ApprovalMissing(
+                    f"expected an approver for release {release.digest[:12]}, as its policy asks, found "
+                    "none. Look at its decision, then: "
+                    f'python -m flows.promote --release {release.digest[:12]} --approver NAME --reason "..."'
+                )
             found = live.release if live else None
             if found != expected:
                 raise PromotionConflict(
@@ -89,10 +107,10 @@ class Ledger:
                     f"expected a decision against what is live, {short(opponent)}, found one against "
                     f"{short(proof.against)}. Run the same command again; it will be gated against what is live."
                 )
-            return self._append(entries, "promote", proof, reason)
+            return self._append(entries, "promote", proof, reason, approver)
 
-    def rollback(self, release: Release, *, expected: str, reason: str) -> Entry:
-        """Make an earlier release live again. Repeating it changes nothing.
+    def rollback(self, release: Release, *, expected: str, reason: str, approver: str | None = None) -> Entry:
+        """Make an earlier release live again. Repeating it changes nothing. It waits for nobody's approval.
 
         Refused when a file of it, or of what it was promoted on, is gone or changed: what is live then stays live.
         """
@@ -108,10 +126,15 @@ class Ledger:
                     f"expected {short(expected)} to be live, found {short(entries[-1].release)}: somebody moved it "
                     "meanwhile. Look at `python -m lifecycle audit`, then decide again."
                 )
-            return self._append(entries, "rollback", proof, reason)
+            return self._append(entries, "rollback", proof, reason, approver)
 
     def _append(
-        self, entries: Sequence[Entry], action: Literal["promote", "rollback"], proof: Provenance, reason: str
+        self,
+        entries: Sequence[Entry],
+        action: Literal["promote", "rollback"],
+        proof: Provenance,
+        reason: str,
+        approver: str | None,
     ) -> Entry:
         live, now = _last(entries), datetime.now(UTC).isoformat(timespec="microseconds")
         entry = Entry(
@@ -122,6 +145,7 @@ class Ledger:
             decision=proof.decision.digest,
             report=proof.report.digest,
             policy=proof.policy,
+            approver=approver,
             replaced=live.release if live else None,
             reason=reason,
             at=now if live is None else _later(now, live.at),

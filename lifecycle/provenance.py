@@ -36,6 +36,11 @@ class Provenance:
         return None if against is None else str(against)
 
     @property
+    def needs_approval(self) -> bool:
+        """Whether its policy asks for a person. Sealed with the decision: nobody can take it back afterwards."""
+        return self.decision.config.get("approval") == "required"
+
+    @property
     def policy(self) -> str:
         """SHA-256 of the rules the decision was made by."""
         rules = {"stage": self.decision.stage, "config": self.decision.config}

@@ -12,7 +12,19 @@ from lifecycle import sealing
 from lifecycle.report import ablation
 from lifecycle.report.ablation import Attribution
 from lifecycle.sealing import Artifact, StageConfig
-from lifecycle.stages import base, comparisons, corpus, demonstrations, preference, pretrain, sft, shards, tokenizer
+from lifecycle.stages import (
+    base,
+    comparisons,
+    corpus,
+    demonstrations,
+    preference,
+    pretrain,
+    reward,
+    sft,
+    shards,
+    tokenizer,
+)
+from lifecycle.stages.online import OnlineConfig, align_online
 from tasks.adapter import run_stage, stage_task
 from tasks.session import Session
 
@@ -25,14 +37,16 @@ STAGES: dict[str, Callable[..., Artifact]] = {
     "demonstrations": demonstrations.curate_demonstrations,
     "sft": sft.fine_tune,
     "comparisons": comparisons.curate_comparisons,
+    "reward": reward.train_reward,
     "preference": preference.align,
 }
 
 
-@stage_task(accelerator=True, retries=1)
+@stage_task(retries=1)
 def remake(session: Session, stage: str, config: StageConfig, inputs: Sequence[Artifact], label: str) -> Artifact:
     """The stage on inputs that no run of the recipe had."""
-    return run_stage(session, STAGES[stage], config, *inputs, label=label)
+    made_by = align_online if isinstance(config, OnlineConfig) else STAGES[stage]
+    return run_stage(session, made_by, config, *inputs, label=label)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

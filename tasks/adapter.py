@@ -14,11 +14,14 @@ from prefect.client.schemas.objects import State, TaskRun
 from lifecycle import progress
 from lifecycle.artifacts import summary
 from lifecycle.errors import Preempted, WorkerFailed
+from lifecycle.launchers import admission
 from lifecycle.progress import Progress
 from lifecycle.report.key_numbers import key_number
 from lifecycle.sealing import Artifact, StageConfig
 from lifecycle.spread import spreading_over
 from lifecycle.store import Made
+from tasks import budget, canary
+from tasks.accelerators import PrefectSlots
 from tasks.session import Session
 from tasks.spread import engine_of
 
@@ -29,15 +32,9 @@ R = TypeVar("R")
 PROGRESS_SECONDS = 2.0  # an update costs one request, 10-20 ms: under 1 % of the stage's own thread
 
 
-# A limit set on this tag (`prefect concurrency-limit create accelerator 1`) keeps two runs off one accelerator. Only
-# stages that need it have a tag: each costs a request for its slot, 0.1 s, or 0.5 s on a busy machine.
-ACCELERATOR = "accelerator"
-
-
-def stage_task(*, accelerator: bool = False, retries: int = 0) -> Callable[[Callable[P, R]], Task[P, R]]:
+def stage_task(*, retries: int = 0) -> Callable[[Callable[P, R]], Task[P, R]]:
     """A Prefect task around one stage. The store does the caching; Prefect keeps no results: no second truth."""
     return task(
-        tags={ACCELERATOR} if accelerator else None,
         retries=retries,
         retry_delay_seconds=5,
         retry_condition_fn=_is_transient,
@@ -53,7 +50,11 @@ def run_stage(
     """The stage's artifact, found or made, shown and recorded. `label` tells two uses of a stage in one run apart."""
     name, started = label or config.stage, time.time()
     session.display.stage_begins(name)
-    with progress.listening(_Relay(session, name)), spreading_over(engine_of(session, name)):
+    watching, asking = (
+        budget.watching_stage(session, config.stage, name),
+        admission.asking(PrefectSlots(session.run.name)),
+    )
+    with watching, asking, progress.listening(_Relay(session, name)), spreading_over(engine_of(session, name)):
         made = session.store.make(stage, config, *inputs, on_drift=session.on_drift(config.stage))
     record = session.run.add(made, label=label)
     number = key_number(record.kind, made.artifact.facts())
@@ -68,6 +69,7 @@ def run_stage(
         seconds=made.seconds,
     )
     _publish(name, made, number)
+    canary.hold(session, name, made.artifact, inputs)
     return made.artifact
 
 
@@ -111,8 +113,12 @@ def _key(*parts: str) -> str:
     return "-".join(parts).replace("_", "-").lower()
 
 
+HOPELESS = ("OutOfMemory", "out of memory", "MemoryError", "allocate memory", "Not started again")
+"""Of workers that died: the same configuration would end in the same way, or the node that watched them says so."""
+
+
 def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether trying again can help: a worker died without saying why. Contracts and a full memory stay as they are."""
     error = state.data
-    out_of_memory = "OutOfMemory" in str(error) or "out of memory" in str(error)
-    return isinstance(error, WorkerFailed) and not isinstance(error, Preempted) and not out_of_memory
+    died = isinstance(error, WorkerFailed) and not isinstance(error, Preempted)
+    return died and not any(words in str(error) for words in HOPELESS)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CHAMPION, PREVIOUS = "champion", "previous"
 TAG = "lifecycle.aliases"
+APPROVER = "lifecycle.approver"
+"""Of a version: who last said that it may go live. The ledger has all of them, with their reasons."""
 
 Versions = dict[str, str | None]
 """Which version each alias stands on; None for none."""
@@ -51,6 +53,8 @@ def mirror(client: "MlflowClient", store: Store, model_name: str) -> list[str]:
     _write_down(store, said)
     if standing != wanted:
         _tag(client, model_name, entries, was=standing, now=wanted, settled=False)
+        if entries[-1].approver:
+            client.set_model_version_tag(model_name, wanted[CHAMPION], APPROVER, entries[-1].approver)
         for alias, version in wanted.items():
             if version is not None:
                 client.set_registered_model_alias(model_name, alias, version)

@@ -58,6 +58,10 @@ class Tracker:
         """What this run found moved by hand, each alias in a sentence."""
         return [] if self._client is None else self._client.moved
 
+    def page_of(self, run: str) -> str | None:
+        """Where MLflow shows a run; None where it has no server or has not heard of the run."""
+        return None if self._client is None else self._client.page_of(run, self.model_name)
+
     def start(self) -> None:
         """Begin to import mlflow and replay what earlier runs left (import 1-6 s, a new database 2-10 s)."""
         if self._thread is None:

@@ -4,7 +4,7 @@ from tasks.adapter import run_stage, stage_task
 from tasks.session import Session
 
 
-@stage_task(accelerator=True, retries=1)
+@stage_task(retries=1)
 def pretrain(
     session: Session,
     config: stage.PretrainConfig,

@@ -1,16 +1,23 @@
 """What is live: moved on by a passing decision, moved back by a person. The ledger decides, MLflow's aliases follow."""
 
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
 from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from lifecycle import provenance
+from lifecycle import provenance, sealing
 from lifecycle.artifacts import GateDecision, Release
 from lifecycle.errors import InputError, PromotionConflict
 from lifecycle.ledger import Entry, Ledger
 from lifecycle.store import Store
+from tasks import approval, events
 from tasks.session import PromotionRequest, Session
 
 PREVIOUS = "previous"
+NEWS = timedelta(days=1)
+"""How old an entry of the ledger may be to be told of: less than alerts stay quiet about one they had."""
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -25,39 +32,86 @@ def promote(session: Session, release: Release, decision: GateDecision, *, reaso
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def promote_by_name(session: Session, release: Release, live: Entry | None, *, reason: str) -> Entry:
-    """The same, asked for by a person who sees `live`: here a release that was rolled back may return."""
-    against = provenance.proven(session.store, release.path).against
-    return _promote(session, release, against, live, reason=reason, by_name=True)
+def ask_for_approval(session: Session, release: Release, decision: GateDecision) -> None:
+    """Show what is to be approved and where; whoever does it starts another run, so nothing of this one waits.
+
+    Raises ReleaseWithdrawn where somebody rolled the checkpoint back: a nightly run does not ask for it every night.
+    """
+    Ledger(session.store).refuse_withdrawn(release)
+    page = approval.page_of(session, release, decision)
+    sealing.write_atomically(session.run.folder / "approval.md", page.encode())
+    with suppress(Exception):  # the file beside the run's record says the same
+        create_markdown_artifact(page, key="approval", description=f"release {release.digest[:12]} awaits approval")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def roll_back(session: Session, release: Release, live: Entry | None, *, reason: str) -> Entry:
+def promote_by_name(session: Session, release: Release, live: Entry | None, request: PromotionRequest) -> Entry:
+    """The same, asked for by a person who sees `live`: here a release that was rolled back may return."""
+    proof = provenance.proven(session.store, release.path)
+    if request.decision and not proof.decision.digest.startswith(request.decision.split()[0]):
+        raise PromotionConflict(
+            f"expected release {release.digest[:12]} to stand on decision {request.decision!r}, found it on "
+            f"{proof.decision.digest[:12]}. Look at `python -m lifecycle show`, then decide again."
+        )
+    approver = request.approver or None
+    return _promote(session, release, proof.against, live, reason=request.reason, by_name=True, approver=approver)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def roll_back(session: Session, release: Release, live: Entry | None, request: PromotionRequest) -> Entry:
     """Make an earlier release live again, if `live` still is. It does not wait for the tracker: going back must work in
     an outage."""
     if live is None:
         raise InputError("expected a live release to roll back from, found none. Nothing was ever promoted here.")
-    entry = Ledger(session.store).rollback(release, expected=live.release, reason=reason)
+    entry = Ledger(session.store).rollback(
+        release, expected=live.release, reason=request.reason, approver=request.approver or None
+    )
     session.tracker.record("aliases")
+    _tell(session, entry)
     get_run_logger().info("release %s is live again", release.digest[:12])
     return entry
 
 
+def is_live(session: Session, release: Release) -> bool:
+    """Whether this release is live already: a run again of what was approved has nothing to ask."""
+    live = Ledger(session.store).live()
+    return live is not None and live.release == release.digest
+
+
 def _promote(
-    session: Session, release: Release, against: str | None, live: Entry | None, *, reason: str, by_name: bool
+    session: Session,
+    release: Release,
+    against: str | None,
+    live: Entry | None,
+    *,
+    reason: str,
+    by_name: bool,
+    approver: str | None = None,
 ) -> Entry:
     if live is not None and live.release == release.digest:
         get_run_logger().info("release %s is live already", release.digest[:12])
+        _tell(session, live)
         return live
     compared_with = (against, release.checkpoint_digest)
     expected = live.release if live is not None and live.checkpoint in compared_with else against
     version = session.tracker.register(release, session.run.name)
-    entry = Ledger(session.store).promote(release, expected=expected, reason=reason, by_name=by_name)
+    entry = Ledger(session.store).promote(release, expected=expected, reason=reason, by_name=by_name, approver=approver)
     session.tracker.record("aliases")
+    _tell(session, entry)
     get_run_logger().info(
         "release %s is live, version %s of %s", release.digest[:12], version, session.recipe.model_name
     )
     return entry
+
+
+def _tell(session: Session, entry: Entry) -> None:
+    """Another champion, by its entry in the ledger: told again by a run that goes on after a crash, and heard once."""
+    age = datetime.now(UTC) - datetime.fromisoformat(entry.at)
+    if age < NEWS:
+        by = f", approved by {entry.approver}" if entry.approver else ""
+        message = f"{entry.action}: release {entry.release[:12]} is live{by}: {entry.reason}"
+        facts = {"release": entry.release, "replaced": entry.replaced or ""}
+        events.tell(events.CHAMPION_CHANGED, entry.hash, session.recipe.model_name, message, facts)
 
 
 def seen_live(store: Store, expected: str) -> Entry | None:

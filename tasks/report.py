@@ -18,14 +18,14 @@ def publish_report(session: Session) -> Path | None:
     run, logger = session.run, get_run_logger()
     try:
         findings = evaluation.findings_of(run)
-        evaluation.write_page(findings, run, run.page)
-        session.tracker.record("report", run=run.name, path=str(run.page))
-        text = summary.markdown(findings, path=run.page)
+        evaluation.write_page(findings, run, run.evaluation_page)
+        session.tracker.record("report", run=run.name, path=str(run.evaluation_page))
+        text = summary.markdown(findings, path=run.evaluation_page)
         create_markdown_artifact(text, key="evaluation-report", description=verdict(findings))
     except Exception as error:  # whatever a picture, a disk or the UI raise: the decision is sealed, this only shows it
         problem = f"the evaluation's page could not be published: {one_line(error)}"
         logger.warning("%s", problem)
         session.display.say(problem)
         return None
-    logger.info("report: %s", run.page)
-    return run.page
+    logger.info("report: %s", run.evaluation_page)
+    return run.evaluation_page

@@ -17,7 +17,8 @@ from lifecycle.runs import Run, State, all_runs
 from lifecycle.store import OnDrift, Store
 from tasks.outbox import Tracker, TrackingStatus
 
-FLUSH_SECONDS = 10.0
+FLUSH_SECONDS, LAST_FLUSH_SECONDS = 10.0, 1.0  # what MLflow has not got then, the next run sends
+STOPPED = "told to stop. The same request goes on from what is sealed and from the last checkpoint"
 EngineName = Literal["here", "threads", "processes", "dask"]
 
 
@@ -31,13 +32,19 @@ def _in_this_order(schema: dict[str, Any]) -> None:
         field["position"] = position
 
 
+def _own_first(schema: dict[str, Any]) -> None:
+    """The same, with what a request asks for itself before what every request has."""
+    fields = schema["properties"]
+    own = [name for name in fields if name not in Request.model_fields]
+    for position, name in enumerate([*own, *Request.model_fields]):
+        fields[name]["position"] = position
+
+
 class Request(BaseModel):
-    """What to make: a recipe, how it is to be changed, and where.
+    """What to make: a recipe, how it is to be changed, and where."""
 
-    Also the form behind Run in the Prefect UI: what may be left out is an empty text or 0, since the form turns an
-    optional value into a choice of types.
-    """
-
+    # Also the form behind Run in the Prefect UI, which shows the line above. What may be left out is an empty text or
+    # 0: the form turns an optional value into a choice of types.
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_in_this_order)
 
     recipe: str = Field("tiny", title="Recipe", description="A recipe's name, or a file of yours: my_recipes.py:name.")
@@ -54,6 +61,17 @@ class Request(BaseModel):
         title="Run",
         pattern="^([A-Za-z0-9][A-Za-z0-9_-]*)?$",
         description="Its name; made from the time when empty.",
+    )
+    canary: bool = Field(
+        False,
+        title="Canary",
+        description="Hold what every stage makes against the ranges the recipe expects; stop red at the first outside.",
+    )
+    budget_hours: float = Field(
+        0,
+        ge=0,
+        title="Budget in hours",
+        description="An alarm goes off when the run takes longer; 0: at three times what its stages usually take.",
     )
     # How it runs: none of these is part of any artifact's identity.
     engine: EngineName = Field("here", title="Engine", description="Where the shards of a stage are worked on.")
@@ -77,6 +95,8 @@ class Request(BaseModel):
 class PromotionRequest(Request):
     """Which release to make live, and why."""
 
+    model_config = ConfigDict(json_schema_extra=_own_first)
+
     release: str = Field(..., title="Release", min_length=4, description="How its digest begins, or `previous`.")
     reason: str = Field(..., title="Reason", min_length=3, max_length=500, description="Why; kept in the ledger.")
     expected: str = Field(
@@ -84,6 +104,18 @@ class PromotionRequest(Request):
         title="Expected champion",
         pattern="^(.{4,})?$",
         description="How the digest of what you see live begins; refused when something else is live by now.",
+    )
+    approver: str = Field(
+        "",
+        title="Approver",
+        pattern=r"^([^\x00-\x1f\x7f]{2,100})?$",
+        description="Who says that it may go live; kept in the ledger. Required where the gate asks for approval.",
+    )
+    decision: str = Field(
+        "",
+        title="Decision",
+        pattern="^([0-9a-f]{8,64}([^0-9a-f].*)?)?$",
+        description="The gate's, as you saw it; refused when the release stands on another one.",
     )
 
 
@@ -106,7 +138,8 @@ class Session:
             self.store, flow=flow, recipe=request.recipe, settings=request.settings, name=request.run or None
         )
         plan = [stage for stage in plan if stage in self.recipe.stages]
-        self.display = Display(plan, expected_seconds(self.store, plan, self.recipe.typical_seconds))
+        self.expected_seconds = expected_seconds(self.store, plan, self.recipe.typical_seconds)
+        self.display = Display(plan, self.expected_seconds)
         self.tracker = Tracker(self.store, self.recipe.model_name)
         self.state: State = "COMPLETED"
         self.message = ""
@@ -125,6 +158,8 @@ class Session:
 @contextmanager
 def working_on(request: Request, flow: str, plan: Sequence[str]) -> Iterator[Session]:
     """A session for the length of a flow: whatever happens inside, the record says how it ended."""
+    from tasks import budget, explanation, run_page  # Prefect, which `flows.cli` imports after it has a server for it
+
     session = Session(request, flow, plan)
     record = session.run.record
     _close_crashed(session)
@@ -138,18 +173,24 @@ def working_on(request: Request, flow: str, plan: Sequence[str]) -> Iterator[Ses
     )
     session.tracker.start()
     try:
-        with session.display:
+        with session.display, budget.watching_run(session):
+            run_page.name_run(session)
             yield session
     except BaseException as error:
-        session.conclude(_state_after(error), str(error))
+        session.conclude(_state_after(error), str(error) if isinstance(error, Exception) else STOPPED)
         raise
     finally:
         session.run.end(session.state, session.message)
+        told_to_stop = session.state in ("CANCELLED", "PREEMPTED")
+        if not told_to_stop:  # whoever takes the machine away does not wait
+            explanation.explain(session)
         session.tracker.record("aliases")
         session.tracker.record("end", run=record.run, state=session.state, message=session.message, ended=time.time())
-        _tell_of_waiting(session, session.tracker.flush(FLUSH_SECONDS))
+        _tell_of_waiting(session, session.tracker.flush(LAST_FLUSH_SECONDS if told_to_stop else FLUSH_SECONDS))
         for sentence in session.tracker.moved:
             session.display.say(sentence)
+        if not told_to_stop:
+            run_page.sum_up(session)
 
 
 def store_of(request: Request) -> Store:
@@ -171,6 +212,11 @@ def checked_recipe(request: Request) -> LifecycleConfig:
             raise ConfigError(
                 f"--rebuild or --accept-drift {name!r}: no stage has this name. Stages: {', '.join(sorted(known))}."
             )
+    if request.canary and not config.expected:
+        raise ConfigError(
+            f"expected ranges to hold a canary against, found none in recipe {request.recipe!r}. Give it `expected`, "
+            "as the tiny recipe has, or start the run without --canary."
+        )
     return config
 
 
@@ -181,8 +227,10 @@ def _state_after(error: BaseException) -> State:
         return "BLOCKED"
     if isinstance(error, LifecycleError | Exception):
         return "FAILED"
-    # Not an Exception: Ctrl-C, or the signal by which an orchestrator takes the machine away.
-    return "CANCELLED" if isinstance(error, KeyboardInterrupt) else "PREEMPTED"
+    from tasks.run_page import is_cancelling  # Prefect: see `working_on`
+
+    # Not an Exception: Ctrl-C, or the signal by which an orchestrator cancels a run or takes the machine away.
+    return "CANCELLED" if isinstance(error, KeyboardInterrupt) or is_cancelling() else "PREEMPTED"
 
 
 def _close_crashed(session: Session) -> None:

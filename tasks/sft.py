@@ -4,7 +4,7 @@ from tasks.adapter import run_stage, stage_task
 from tasks.session import Session
 
 
-@stage_task(accelerator=True, retries=1)
+@stage_task(retries=1)
 def fine_tune(
     session: Session, config: stage.SftConfig, base: Checkpoint, demonstrations: Demonstrations
 ) -> Checkpoint:

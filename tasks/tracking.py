@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from lifecycle import sealing
 from lifecycle.artifacts import Release
@@ -60,6 +61,7 @@ class MlflowRecords:
 
     def __init__(self, uri: str, store: Store) -> None:
         self.client: MlflowClient = _import_mlflow().MlflowClient(uri)
+        self.uri = uri
         self.store = store
         self.is_local = not uri.startswith(("http:", "https:"))
         self.moved: list[str] = []
@@ -114,6 +116,15 @@ class MlflowRecords:
         tags |= {"lifecycle.decision": artifact.decision_digest, "lifecycle.path": str(artifact.path)}
         return str(self.client.create_model_version(model_name, source, run_id, tags=tags).version)
 
+    def page_of(self, run: str, model_name: str) -> str | None:
+        """Where a person finds a run in MLflow; None where there is no server, or it has not heard of the run yet."""
+        experiment, run_id = self._experiments.get(model_name), self._runs.get(run)
+        if self.is_local or run_id is None:
+            return None
+        address = urlsplit(self.uri)
+        host = address.netloc.rpartition("@")[2]  # without the password that may stand before it
+        return f"{address.scheme}://{host}{address.path.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+
     def mirror_aliases(self, model_name: str) -> list[str]:
         """Make the aliases say what the ledger says *now*, however old the event is; what was moved by hand."""
         moved = aliases.mirror(self.client, self.store, model_name)
@@ -164,7 +175,7 @@ class MlflowRecords:
         self.client.set_tag(run_id, "lifecycle.state", event["state"])
         if event["message"]:
             self.client.set_tag(run_id, "mlflow.note.content", event["message"][:PARAM_CHARACTERS])
-        good = event["state"] in ("RELEASED", "COMPLETED", "BLOCKED", "INCONCLUSIVE")
+        good = event["state"] in ("RELEASED", "AWAITING_APPROVAL", "COMPLETED", "BLOCKED", "INCONCLUSIVE")
         self.client.set_terminated(run_id, "FINISHED" if good else "FAILED", int(event["ended"] * 1000))
 
     def _run_id(

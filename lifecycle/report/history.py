@@ -27,7 +27,7 @@ def audit_screen(audit: Audit, withdrawn: Mapping[str, Entry], moved: Moved) -> 
     for found in audit.entries:
         entry, proven = found.entry, found.fault is None
         verdict = Text("proven", style="green") if proven else Text("BROKEN", style="bold red")
-        table.add_row(str(entry.seq), entry.at, entry.action, entry.release[:12], verdict, Text(entry.reason))
+        table.add_row(str(entry.seq), entry.at, entry.action, entry.release[:12], verdict, Text(_why(entry)))
     lines: list[RenderableType] = [table]
     for checkpoint, rollback in withdrawn.items():
         lines.append(Text(f"withdrawn: checkpoint {checkpoint[:12]}, by entry {rollback.seq}: {rollback.reason}"))
@@ -83,11 +83,16 @@ def live_screen(data: Mapping[str, Any]) -> RenderableType:
         f"  since     {live['at']} ({live['action']}, ledger entry {live['seq']})",
         f"  until     {data['until'] or 'now'}",
         f"  reason    {live['reason']}",
+        f"  approver  {live['approver'] or 'nobody: its policy asks for none, or nobody was named'}",
         f"  stands on checkpoint {live['checkpoint'][:12]}, report {live['report'][:12]}, decision "
         f"{live['decision'][:12]}",
         f"  folder    {data['folder'] or 'its files are gone'}",
     ]
     return Text("\n".join(lines))
+
+
+def _why(entry: Entry) -> str:
+    return f"{entry.reason} (approved by {entry.approver})" if entry.approver else entry.reason
 
 
 def _folder(store: Store, release: str) -> str | None:

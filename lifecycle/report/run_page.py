@@ -28,8 +28,15 @@ from lifecycle.sealing import write_atomically
 from lifecycle.store import Store
 
 MASK_ROWS = 3
-GOOD = ("RELEASED", "COMPLETED")
-TONES = {"RELEASED": "PROMOTE", "COMPLETED": "PROMOTE", "BLOCKED": "BLOCK", "FAILED": "BLOCK", "CRASHED": "BLOCK"}
+GOOD = ("RELEASED", "AWAITING_APPROVAL", "COMPLETED")
+TONES = {
+    "RELEASED": "PROMOTE",
+    "AWAITING_APPROVAL": "PROMOTE",
+    "COMPLETED": "PROMOTE",
+    "BLOCKED": "BLOCK",
+    "FAILED": "BLOCK",
+    "CRASHED": "BLOCK",
+}
 
 SECTIONS = {
     "wrong": "What went wrong",
@@ -78,7 +85,7 @@ def html(store: Store, run: Run, against: Run | None = None) -> str:
         .render(
             name=run.name,
             about=" · ".join(filter(None, [record.flow, recipe, f"{day:%-d %B %Y}", run.name])),
-            headline=run.state.capitalize(),
+            headline=run.state.capitalize().replace("_", " "),
             message=record.message,
             gone=records.gone,
             tone=TONES.get(run.state, "INCONCLUSIVE"),

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from tasks.session import Request, checked_recipe
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deployments" / "prefect.yaml"
@@ -30,11 +33,32 @@ def test_an_entry_names_a_flow_and_parameters_it_takes(entry):
         flow.validate_parameters(entry["parameters"])
 
 
-@pytest.mark.parametrize("name", ["canary", "full-lifecycle"])
+SCHEDULED = [name for name, entry in ENTRIES.items() if "schedules" in entry]
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
 def test_what_is_scheduled_has_a_time_zone_and_never_piles_up(name):
     (schedule,) = ENTRIES[name]["schedules"]
     assert schedule["timezone"]
     assert ENTRIES[name]["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+
+
+def test_the_canary_runs_every_night_and_holds_its_numbers():
+    assert SCHEDULED == ["canary", "full-lifecycle"]
+    request = Request(**ENTRIES["canary"]["parameters"]["request"])
+    assert request.canary
+    assert checked_recipe(request).expected
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+def test_an_entry_says_what_it_is_from_which_code_and_where_it_runs(entry):
+    assert entry["version"] == "{{ code.stdout }}"
+    assert entry["tags"]
+    assert entry["enforce_parameter_schema"]
+    assert entry["work_pool"]["job_variables"]["env"]["DO_NOT_TRACK"] == "1"
+    assert (entry["work_pool"]["name"] == "lifecycle-gpu") == ("gpu" in entry["tags"])
+    waited_for = entry["name"] in ("promote", "rollback", "restart")
+    assert entry["work_pool"]["work_queue_name"] == ("urgent" if waited_for else "default")
 
 
 def test_no_entry_carries_a_secret_or_a_path_of_a_machine():
@@ -105,7 +129,8 @@ def prefect(environment: dict[str, str], *arguments: str) -> None:
 
 @pytest.mark.slow
 def test_a_real_server_takes_every_deployment(server):
-    prefect(server, "work-pool", "create", "lifecycle-cpu", "--type", "process")
+    for pool in ("lifecycle-cpu", "lifecycle-gpu"):
+        prefect(server, "work-pool", "create", pool, "--type", "process")
     prefect(server, "deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
     request = urllib.request.Request(
         f"{server['PREFECT_API_URL']}/deployments/filter", data=b"{}", headers={"content-type": "application/json"}
@@ -113,8 +138,14 @@ def test_a_real_server_takes_every_deployment(server):
     with urllib.request.urlopen(request) as response:
         found = {deployment["name"]: deployment for deployment in json.load(response)}
     assert set(found) == set(ENTRIES)
+    (version,) = {deployment["version"] for deployment in found.values()}
+    assert re.fullmatch(r"[\w.+-]+", version)
     for name, deployment in found.items():
-        assert deployment["work_pool_name"] == "lifecycle-cpu"
+        assert deployment["work_pool_name"] == ENTRIES[name]["work_pool"]["name"]
+        assert deployment["work_queue_name"] == ENTRIES[name]["work_pool"]["work_queue_name"]
+        assert deployment["job_variables"] == ENTRIES[name]["work_pool"]["job_variables"]
+        assert deployment["tags"] == ENTRIES[name]["tags"]
+        assert deployment["version"] == version
         assert deployment["entrypoint"] == ENTRIES[name]["entrypoint"]
         assert deployment["parameters"] == ENTRIES[name].get("parameters", {})
         assert deployment["enforce_parameter_schema"]

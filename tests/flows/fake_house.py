@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lifecycle import progress
 from lifecycle.artifacts import (
@@ -54,6 +54,20 @@ class FakeGateConfig(FakeConfig):
     inconclusive: bool = False
     confidence: float = 0.95
     looks: int = 1
+    approval: str = "none"
+
+
+class FakeComparisonsConfig(FakeConfig):
+    sampled: None = None
+
+
+class FakePreferenceConfig(FakeConfig):
+    """By its method a recipe knows it from a config of methods that learn online."""
+
+    method: Literal["dpo"] = "dpo"
+
+
+BASES = {"gate": FakeGateConfig, "comparisons": FakeComparisonsConfig, "preference": FakePreferenceConfig}
 
 
 def at_work(config: FakeConfig, out_dir: Path) -> None:
@@ -233,7 +247,7 @@ def move_in() -> None:
     """Put the fake stages where the real ones are; call it before anything imports them."""
     for name, (config_name, function_name, function) in STAGES.items():
         module = ModuleType(f"lifecycle.stages.{name}")
-        base = FakeGateConfig if name == "gate" else FakeConfig
+        base = BASES.get(name, FakeConfig)
         # Made by type(): each stage needs a class of its own, with its own name.
         config = type(
             config_name,

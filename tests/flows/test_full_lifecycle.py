@@ -36,8 +36,11 @@ def test_a_first_run_releases_and_its_last_screen_says_what_came_out_and_where_t
 
 def test_the_evaluation_becomes_a_page_the_last_screen_names_and_a_table_in_the_ui(released):
     store, ended = released
-    page = next(all_runs(Store(store))).page
+    run = next(all_runs(Store(store)))
+    page = run.evaluation_page
     assert page.as_uri() in ended.text
+    assert run.page.as_uri() in ended.text
+    assert "<h1>Released</h1>" in run.page.read_text()
     assert "1 of 1 rules is shown to hold" in page.read_text()
     with contextlib.closing(sqlite3.connect(store / "prefect" / "prefect.db")) as database:
         shown = database.execute("select data from artifact where key = 'evaluation-report'").fetchall()

@@ -7,6 +7,7 @@ import pytest
 from releases import make_release, reseal, store_in_memory
 
 from lifecycle import __main__ as program
+from lifecycle import provenance
 from lifecycle.artifacts import GateDecision
 from lifecycle.audit import aliases_file, audit
 from lifecycle.ledger import Ledger
@@ -91,6 +92,17 @@ def test_a_promotion_on_a_decision_against_something_else_is_named(ledger, histo
     proof = {name: getattr(ledger.entries()[1], name) for name in ("checkpoint", "report", "decision", "policy")}
     append(ledger, action="promote", release=b.digest, **proof, replaced=c.digest)
     assert f"promoted over checkpoint {c.checkpoint_digest}, on a decision against" in audit(ledger.store).first_break
+
+
+def test_a_promotion_without_the_approver_its_policy_asks_for_is_named(ledger, history):
+    """What a program that goes around the ledger would write: the chain is whole, the policy is not kept."""
+    d = make_release(ledger.store, "d", against=history[2], approval="required")
+    proof = provenance.proven(ledger.store, d.path)
+    with ledger.store.lock("ledger"):
+        ledger._append(ledger.history.read_locked(), "promote", proof, "nobody was asked", None)
+    assert audit(ledger.store).first_break == (
+        "entry 4: promoted without an approver, although the policy of its decision asks for one"
+    )
 
 
 def test_a_blocked_decision_made_to_say_promote_breaks_what_stands_on_it(ledger, history):

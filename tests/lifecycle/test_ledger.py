@@ -11,7 +11,15 @@ from releases import make_release, reseal, store_in_memory
 
 from lifecycle import ledger as ledger_module
 from lifecycle.artifacts import Checkpoint, EvalReport, GateDecision, Release
-from lifecycle.errors import DamagedArtifact, PromotionBlocked, PromotionConflict, ReleaseWithdrawn
+from lifecycle.errors import (
+    ApprovalMissing,
+    DamagedArtifact,
+    PromotionBlocked,
+    PromotionConflict,
+    ReleaseWithdrawn,
+    StoreError,
+)
+from lifecycle.history import Entry, parse
 from lifecycle.ledger import Ledger
 from lifecycle.store import Store
 
@@ -264,6 +272,37 @@ def test_a_rollback_to_it_brings_a_withdrawn_release_back_too(ledger, three):
     ledger.rollback(b, expected=c.digest, reason="it swears")
     ledger.rollback(c, expected=b.digest, reason="it was another one")
     assert set(ledger.withdrawn()) == {b.checkpoint_digest}, "b is what this rollback took away"
+
+
+def test_where_the_policy_asks_for_approval_nothing_goes_live_without_an_approver(ledger, make):
+    asks = make("a", approval="required")
+    for how in ({}, {"approver": ""}, {"by_name": True}):
+        with pytest.raises(ApprovalMissing, match="expected an approver for release"):
+            promote(ledger, asks, **how)
+    assert ledger.live() is None
+    entry = promote(ledger, asks, by_name=True, approver="Ada")
+    assert (entry.approver, entry.reason, ledger.live()) == ("Ada", "test", entry)
+    assert promote(ledger, asks) == entry, "what is live already has nothing to ask"
+
+
+def test_an_approver_is_in_the_chain_and_a_rollback_waits_for_none(ledger, make):
+    a = make("a", approval="required")
+    b = make("b", against=a, approval="required")
+    promote(ledger, a, approver="Ada")
+    promote(ledger, b, over=a, approver="Grace")
+    assert ledger.rollback(a, expected=b.digest, reason="it swears").approver is None
+    ledger.file.write_text(ledger.file.read_text().replace("Grace", "Hedy"))
+    with pytest.raises(StoreError, match="hash chain is broken"):
+        ledger.entries()
+
+
+def test_an_entry_from_before_there_were_approvers_keeps_its_hash(ledger, make):
+    entry = promote(ledger, make("a"))
+    known = entry.model_dump(exclude={"hash", "approver"})
+    old = Entry(**known).sealed()
+    assert old.hash != entry.hash
+    line = old.model_dump_json(exclude={"approver"}).encode() + b"\n"
+    assert parse(line, ledger.file) == [old]
 
 
 def test_the_opponent_is_what_is_live_or_what_the_candidate_was_promoted_over(ledger, make):

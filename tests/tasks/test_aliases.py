@@ -55,6 +55,17 @@ def test_aliases_follow_the_ledger_and_not_the_order_of_events(tracker, releases
     assert tracker.moved == []
 
 
+def test_a_version_says_who_approved_it(tracker, releases):
+    a, b, _ = releases
+    promote(tracker, a)
+    mirror(tracker)
+    Ledger(tracker.store).promote(b, expected=a.digest, reason="test", approver="Ada")
+    mirror(tracker)
+    client = tracker._mlflow().client
+    tags = [client.get_model_version_by_alias(tracker.model_name, alias).tags for alias in (CHAMPION, PREVIOUS)]
+    assert [found.get(aliases.APPROVER) for found in tags] == ["Ada", None]
+
+
 def test_after_a_rollback_previous_is_what_to_go_back_to_next_and_never_what_one_went_back_from(tracker, releases):
     a, b, c = releases
     promote(tracker, a)
