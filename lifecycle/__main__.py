@@ -2,11 +2,13 @@
 
 python -m lifecycle show [RUN]              runs, stages, key numbers, decisions, what is live
 python -m lifecycle show corpus|tokenizer|mask [RUN]
-python -m lifecycle report RUN              an evaluation as a page; `report corpus`: a data card
+python -m lifecycle report RUN              a run as a page; `report evaluation`, `report corpus`: those
 python -m lifecycle diagnose [RUN]          which of six problems it has, and the cheapest thing to change
 python -m lifecycle audit | live [--at]     what was ever promoted, with its proof; what users had
 python -m lifecycle plan gate|memory|compute
 python -m lifecycle talk | handoff [RUN]    chat with a model; hold a server of it against its evaluation
+python -m lifecycle desk | desk export DIR  people compare answers, blind; their votes as pairs to train on
+python -m lifecycle mirror push|pull PLACE  sealed artifacts to a bucket or a shared folder, and back
 python -m lifecycle join --node-rank K      be a node: run this machine's ranks of multi-node jobs
 """
 
@@ -15,7 +17,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lifecycle.commands import diagnose, join, model, plan, proof, show
+from lifecycle.commands import desk, diagnose, join, mirror, model, plan, proof, show
 from lifecycle.errors import LifecycleError
 
 
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lifecycle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for group in (show, diagnose, proof, plan, model, join):
+    for group in (show, diagnose, proof, plan, model, desk, join, mirror):
         group.add(commands)
     options = parser.parse_args(arguments)
     try:

@@ -27,7 +27,8 @@ POSSIBLE_INPUTS: Mapping[str, tuple[str, ...]] = {
     "demonstrations": ("suites",),
     "sft": ("pretrain|base", "demonstrations"),
     "comparisons": ("suites",),
-    "preference": ("sft", "comparisons"),
+    "reward": ("sft", "comparisons"),
+    "preference": ("sft", "comparisons", "reward"),
 }
 CANDIDATES = ("preference", "sft")
 

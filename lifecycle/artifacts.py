@@ -104,7 +104,7 @@ class Comparisons(Artifact):
 class Checkpoint(Artifact):
     """A Hugging Face model folder with its tokenizer: what training makes, and what is evaluated and released."""
 
-    role: Literal["base", "sft", "preference"]
+    role: Literal["base", "sft", "reward", "preference"]
     parameters: int
     max_seq_len: int
     protocol_digest: str
@@ -118,6 +118,7 @@ class Checkpoint(Artifact):
     dropped: dict[str, int] = Field(default_factory=dict, description="Training rows left out, by reason.")
     cut_rows: int = later_field(0, description="Training rows cut behind an answer, so that they fit.")
     findings: dict[str, int] = Field(default_factory=dict, description="What the watchdog said in training, by rule.")
+    drift: dict[str, float] = later_field({}, description="How far it moved from its reference, where watched.")
     foreign_files: dict[str, FileEntry] = later_field({}, description="What an adopted base was read from, by name.")
     start_loss: float | None = later_field(
         None, description="Validation loss of the base before the first step, where pretraining went on from one."

@@ -5,6 +5,7 @@
     ├── InputError              2   a file we were pointed at is missing, unreadable or not what it should be
     ├── StoreError              2   the artifact store cannot be read or written
     ├── ContractError           1   two artifacts do not fit together; nothing was trained on them
+    ├── CanaryRed               1   a canary's stage gave a number out of the range its recipe expects
     ├── DamagedArtifact         1   a sealed file no longer matches its digest
     ├── StaleArtifact           1   the code changed since a costly artifact was made
     ├── TrainingDiverged        1   a loss or gradient stopped being a number
@@ -14,7 +15,8 @@
     ├── PromotionConflict       1   somebody else moved the live release meanwhile
     ├── TrackingUnavailable     1   a promotion needs the tracker, and it does not answer
     └── PromotionBlocked        3   the gate said no, or could not say yes
-        └── ReleaseWithdrawn    3   it was live, and somebody rolled it back
+        ├── ReleaseWithdrawn    3   it was live, and somebody rolled it back
+        └── ApprovalMissing     3   its policy asks for a person's approval, and nobody gave it
 
 A message has three parts: what was expected, what was found, what to do.
 """
@@ -48,6 +50,10 @@ class StoreError(LifecycleError):
 
 class ContractError(LifecycleError):
     """Two artifacts do not fit together."""
+
+
+class CanaryRed(LifecycleError):
+    """A stage of a canary gave a number that its recipe does not expect; the message holds every line that broke."""
 
 
 class DamagedArtifact(LifecycleError):
@@ -92,3 +98,7 @@ class PromotionBlocked(LifecycleError):
 
 class ReleaseWithdrawn(PromotionBlocked):
     """This checkpoint was live and somebody rolled it back: it returns only when a person asks for it by name."""
+
+
+class ApprovalMissing(PromotionBlocked):
+    """The policy it was gated by asks for a person's approval: it goes live by name, with an approver."""

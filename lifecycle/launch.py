@@ -13,15 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lifecycle import errors, progress
 from lifecycle.errors import LifecycleError, Preempted, WorkerFailed
+from lifecycle.launchers import admission
+from lifecycle.launchers.accelerators import names_here
+from lifecycle.launchers.kubernetes import Kubernetes, KubernetesSettings
 from lifecycle.launchers.local import Local
 from lifecycle.launchers.shape import Handle, Launcher, Resources, Status, key_of
+from lifecycle.launchers.slurm import Slurm, SlurmSettings
 from lifecycle.launchers.static_nodes import StaticNodes
 from lifecycle.sealing import write_atomically
 
 PREEMPTED_EXIT = 85
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 30.0
-"""To finish a step and save when told to stop. Kubernetes and Slurm kill after 30 s as well, unless told otherwise."""
+GRACE_SECONDS = 25.0
+"""To finish a step and save when told to stop. Prefect's process worker, Kubernetes and Slurm kill the flow 30 s after
+they asked it: what is left is for the run's record."""
 LOG_LINES = 15
 
 
@@ -39,11 +44,12 @@ class Launch(BaseModel):
     """Where a job runs, and what happens when it stands still."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    launcher: Literal["local", "nodes"] = Field(
+    launcher: Literal["local", "nodes", "slurm", "kubernetes"] = Field(
         "local",
-        description="local: this machine, as long as this process lives. nodes: machines that joined the store.",
+        description="local: this machine, as long as this process lives. nodes: machines that joined the store. "
+        "slurm, kubernetes: wherever the scheduler finds room.",
     )
-    nodes: int = Field(1, ge=1, description="Machines, each with as many ranks. More than one needs launcher: nodes.")
+    nodes: int = Field(1, ge=1, description="Machines, each with as many ranks. More than one are never local.")
     hang_timeout_seconds: float | None = Field(
         900.0, gt=0, le=1500, description="A rank that stands still for so long hangs: all are ended. None: never."
     )
@@ -51,12 +57,14 @@ class Launch(BaseModel):
         1800.0, gt=0, description="The same until its first step, which imports, compiles and reads a checkpoint."
     )
     max_restarts: int = Field(3, ge=0, description="After a hang or a lost process, from the newest checkpoint.")
+    slurm: SlurmSettings = SlurmSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
 
     @model_validator(mode="after")
     def _nodes_are_launched(self) -> "Launch":
         if self.nodes > 1 and self.launcher == "local":
             raise ValueError(
-                f"expected launcher 'nodes' for {self.nodes} nodes, found 'local'; set launcher=nodes first"
+                f"expected launcher 'nodes', 'slurm' or 'kubernetes' for {self.nodes} nodes, found 'local'; set one"
             )
         return self
 
@@ -73,37 +81,56 @@ def run_worker(
     ranks: int | None = None,
     threads: int | None = None,
     launch: Launch = UNWATCHED,
+    on_accelerators: bool = False,
 ) -> R:
     """Run `python -m <worker> <job folder>` to its end and return what it wrote to result.json.
 
     With `ranks` it runs under `torch.distributed.run`, that many processes on each node. `threads` caps the threads of
-    each process (default: all cores shared out). Raises the worker's own LifecycleError when it reported one,
-    WorkerFailed with the end of its log when it died. When this returns or raises, no process of the job is left; when
-    this process is killed, `launchers.shape` says what is.
+    each process (default: all cores shared out). `on_accelerators` it has one of them for each rank to itself, where
+    there are any, and waits until they are free.
+
+    Raises the worker's own LifecycleError when it reported one, WorkerFailed with the end of its log when it died. When
+    this returns or raises, no process of the job is left; when this process is killed, `launchers.shape` says what is.
     """
     resources = Resources(
         ranks=ranks,
         threads=threads or max(1, (os.cpu_count() or 1) // (ranks or 1)),
-        **launch.model_dump(exclude={"launcher"}),
+        accelerators=(ranks or 1) if on_accelerators else 0,
+        **launch.model_dump(exclude={"launcher", "slurm", "kubernetes"}),
     )
     folder = (job.out_dir / "log").absolute()
     key = key_of(job.out_dir, worker)
-    launcher: Launcher = Local(job.scratch_dir.absolute() / "launch")
-    if launch.launcher == "nodes":
-        launcher = StaticNodes(board_of(job.out_dir.absolute().parents[2]))
+    launcher = _launcher(launch, job)
     status, log = Status(state="lost"), list[str]()
-    if attached := launcher.reattach(key):
-        status, log = _follow(launcher, attached, folder)
-    # What an attached job wrote beside its checkpoints may have been cleared when this attempt began: it is written
-    # again, from the last checkpoint.
-    if not attached or status.exit_code == 0:
-        status, log = _follow(launcher, _submit(launcher, worker, job, folder, key, resources), folder)
+    # On this machine we can see whether there are any; a job on the CPU must not take the place of one that needs them.
+    wanted = resources.accelerators if launch.launcher != "local" or names_here() else 0
+    with admission.admitted(wanted * resources.nodes):
+        if attached := launcher.reattach(key):
+            status, log = _follow(launcher, attached, folder)
+        # What an attached job wrote beside its checkpoints may have been cleared when this attempt began: it is written
+        # again, from the last checkpoint.
+        if not attached or status.exit_code == 0:
+            status, log = _follow(launcher, _submit(launcher, worker, job, folder, key, resources), folder)
     return _read_result(folder, status, log, worker, result)
 
 
 def board_of(store: Path) -> Path:
     """Where the calls for the nodes of a store are posted."""
     return store / "nodes"
+
+
+def _launcher(launch: Launch, job: Job) -> Launcher:
+    """Of the kind asked for; its calls lie where its nodes see them."""
+    if launch.launcher == "local":
+        return Local(job.scratch_dir.absolute() / "launch")
+    store = job.out_dir.absolute().parents[2]
+    match launch.launcher:
+        case "nodes":
+            return StaticNodes(board_of(store))
+        case "slurm":
+            return Slurm(store / "slurm", launch.slurm)
+        case "kubernetes":
+            return Kubernetes(store / "kubernetes", launch.kubernetes)
 
 
 def _submit(launcher: Launcher, worker: str, job: Job, folder: Path, key: str, resources: Resources) -> Handle:

@@ -19,7 +19,16 @@ from lifecycle.sealing import write_atomically
 from lifecycle.store import Made, Store
 
 State = Literal[
-    "RUNNING", "RELEASED", "BLOCKED", "INCONCLUSIVE", "FAILED", "COMPLETED", "PREEMPTED", "CANCELLED", "CRASHED"
+    "RUNNING",
+    "RELEASED",
+    "AWAITING_APPROVAL",
+    "BLOCKED",
+    "INCONCLUSIVE",
+    "FAILED",
+    "COMPLETED",
+    "PREEMPTED",
+    "CANCELLED",
+    "CRASHED",
 ]
 
 

@@ -22,7 +22,8 @@ def add(commands: Any) -> None:
     show.add_argument(
         "what",
         nargs="?",
-        help="one run: its name, how it begins, or `last`; or `corpus`, `tokenizer`, `demonstrations`, `mask`",
+        help="one run: its name, how it begins, or `last`; or `corpus`, `tokenizer`, `demonstrations`, `comparisons`, "
+        "`mask`",
     )
     show.add_argument("run", nargs="?", help="whose corpus, tokenizer, ... or mask; default: the newest")
     show.add_argument(
@@ -55,6 +56,8 @@ def show_what(options: argparse.Namespace) -> int:
             data_card.show_tokenizer(store, options.run, as_json=options.json)
         case "demonstrations":
             data_card.show_demonstrations(store, options.run, dropped=options.dropped, as_json=options.json)
+        case "comparisons":
+            data_card.show_comparisons(store, options.run, as_json=options.json)
         case "mask":
             show_mask(store, options)
         case name:

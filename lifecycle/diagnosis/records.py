@@ -75,7 +75,7 @@ class Records:
         """A report in this store on the checkpoint of another stage of this run, asked the same."""
         if self.report is None or stage not in self.manifests:
             return None
-        for path in sorted((self.store.root / "artifacts").glob(f"*/*/{sealing.MANIFEST}")):
+        for path in sorted((self.store.root / "artifacts").glob(f"evaluate/*/{sealing.MANIFEST}")):
             try:
                 facts = sealing.read_manifest(path.parent)
             except DamagedArtifact:
@@ -90,7 +90,11 @@ class Records:
 
     @cached_property
     def items(self) -> list[Item]:
-        return [] if self.report is None else list(read_items(self.report.path))
+        """Every record of the candidate's report; none where they cannot be read, which each probe then says."""
+        try:
+            return [] if self.report is None else list(read_items(self.report.path))
+        except DamagedArtifact:
+            return []
 
     def items_of(self, report: EvalReport) -> list[Item]:
         """Every record of a report."""

@@ -53,10 +53,15 @@ class Draw:
     mode: Mode
     sample: int = 0
     ids: list[int] = field(default_factory=list)
-    log_probability: float = 0.0
+    nats: list[float] = field(default_factory=list)
+    """-ln p of each token, the stop token counted."""
     stopped: bool = False
     at_stop_text: bool = False
     fault: str | None = None
+
+    @property
+    def log_probability(self) -> float:
+        return -sum(self.nats)
 
     @property
     def tokens(self) -> int:
@@ -180,7 +185,7 @@ class _Answers:
         if not finite:
             draw.fault = NOT_FINITE
             return
-        draw.log_probability -= nats
+        draw.nats.append(nats)
         row.said += chr(token)
         if token == self.decoding.stop_id:
             draw.stopped = True

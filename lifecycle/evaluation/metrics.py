@@ -6,7 +6,7 @@ from lifecycle.artifacts import Score
 from lifecycle.errors import DamagedArtifact
 from lifecycle.evaluation.evidence import Evidence, Share
 from lifecycle.evaluation.items import Item
-from lifecycle.evaluation.kinds import KINDS, next_token
+from lifecycle.evaluation.kinds import KINDS, drift, next_token
 from lifecycle.evaluation.kinds.suite import Measure
 from lifecycle.evaluation.quantities import NO_BOUNDS, Mean, Rate
 
@@ -78,10 +78,12 @@ def _asked_alike(records: Sequence[Item]) -> list[Item]:
 def _of_kind(kind: str, items: Sequence[Item]) -> dict[str, Measure]:
     if kind == next_token.KIND:
         return next_token.measures(items)
+    if kind == drift.KIND:
+        return drift.measures(items)
     if kind not in KINDS:
         raise DamagedArtifact(
-            f"expected records of a known kind ({', '.join(sorted([*KINDS, next_token.KIND]))}), found {kind!r}. "
-            "The report is from another version; evaluate again."
+            f"expected records of a known kind ({', '.join(sorted([*KINDS, drift.KIND, next_token.KIND]))}), found "
+            f"{kind!r}. The report is from another version; evaluate again."
         )
     return KINDS[kind].measures(items)
 

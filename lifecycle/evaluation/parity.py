@@ -28,9 +28,9 @@ class TemplateParity:
         our_prompt = self.renderer.render(messages[:-1], generation_prompt=True).ids
         theirs = partial(self._hugging_face.apply_chat_template, return_dict=True)
         try:
-            given = for_template(messages)
-            whole = theirs(given)["input_ids"]
-            prompt = theirs(given[:-1], add_generation_prompt=True)["input_ids"]
+            given, tools = for_template(messages)
+            whole = theirs(given, tools=tools)["input_ids"]
+            prompt = theirs(given[:-1], tools=tools, add_generation_prompt=True)["input_ids"]
         except TemplateError:  # ours refuses a special token typed into a message, which `render` reads as text
             return Reply("likelihood", digest(ours), tokens=len(ours), fault=TEMPLATE_REFUSED)
         equal = (ours, our_prompt) == (list(whole), list(prompt))

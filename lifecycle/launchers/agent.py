@@ -20,7 +20,7 @@ from lifecycle.launchers.static_nodes import open_calls
 from lifecycle.sealing import write_atomically
 
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 25.0  # those that stop an agent kill it after 30 s: systemd's default is 90, Kubernetes' and Slurm's 30
 
 
 class Agent:

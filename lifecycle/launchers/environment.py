@@ -9,12 +9,17 @@ PLACE_AMONG_RANKS = frozenset(
 
 
 def worker_environment(threads: int) -> Mapping[str, str]:
-    """The environment a worker runs in: offline, without telemetry, its threads capped, nothing compiled on the way.
+    """The environment a worker runs in: this process's own, and `worker_settings`.
 
     What places a process among ranks stays behind: whoever starts us under torchrun or a scheduler means himself.
     """
+    inherited = {name: value for name, value in os.environ.items() if name not in PLACE_AMONG_RANKS}
+    return {**inherited, **worker_settings(threads)}
+
+
+def worker_settings(threads: int) -> Mapping[str, str]:
+    """What every worker is told, wherever it runs: offline, no telemetry, threads capped."""
     return {
-        **{name: value for name, value in os.environ.items() if name not in PLACE_AMONG_RANKS},
         "OMP_NUM_THREADS": str(threads),
         # A thread that waits for another one sleeps. By default it spins: on a busy machine the one it waits for then
         # gets no core (DPO, 2 threads, beside four other processes: 78 s before the first step, with this 10 s).

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from lifecycle.errors import WorkerFailed
+from lifecycle.launchers import admission
 from lifecycle.launchers.environment import worker_environment
 from lifecycle.launchers.shape import Call, Handle, Resources, Status
 
@@ -30,7 +32,14 @@ class Local:
         home = self.home / key
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        call = Call(worker=worker, folder=str(folder), key=key, posted=time.time(), **resources.model_dump())
+        call = Call(
+            worker=worker,
+            folder=str(folder),
+            key=key,
+            run=admission.run(),
+            posted=time.time(),
+            **resources.model_dump(),
+        )
         (home / "call.json").write_text(call.model_dump_json())
         with (folder / "worker.log").open("ab") as log:
             process = subprocess.Popen(
@@ -49,7 +58,10 @@ class Local:
         if handle.id not in self._running:
             return Status(state="lost", reason="its parent is gone, and it with it")
         code = self._running[handle.id].poll()
-        return Status(state="running") if code is None else ended(Path(handle.id), code)
+        if code is not None:
+            return ended(Path(handle.id), code)
+        waits_for = _word(Path(handle.id)).get("waits_for")
+        return Status(state="waiting", reason=waits_for) if waits_for else Status(state="running")
 
     def logs(self, handle: Handle, *, last: int) -> list[str]:
         """The last lines of worker.log."""
@@ -69,9 +81,8 @@ class Local:
 
     def reattach(self, key: str) -> Handle | None:
         """None: a job dies with its flow. One that is just dying is waited for, so that two never write at once."""
-        home, word = self.home / key, dict[str, int]()
-        with contextlib.suppress(OSError, ValueError):
-            word = json.loads((home / "node-0.json").read_bytes())
+        home = self.home / key
+        word = _word(home)
         deadline = time.monotonic() + DEATH_SECONDS
         while word and _is_alive(word["pid"], home):
             if time.monotonic() > deadline:
@@ -81,6 +92,13 @@ class Local:
                 )
             time.sleep(0.05)
         return None
+
+
+def _word(call: Path) -> dict[str, Any]:
+    """What the job's node said last; nothing when it said nothing yet."""
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads((call / "node-0.json").read_bytes()))
+    return {}
 
 
 def ended(call: Path, code: int) -> Status:

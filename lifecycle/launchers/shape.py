@@ -37,6 +37,8 @@ class Resources(BaseModel):
     nodes: int = 1
     threads: int = 1
     """Of each process."""
+    accelerators: int = 0
+    """On each node, which no other job may use meanwhile (`launchers.accelerators`); 0: it computes on the CPU."""
     hang_timeout_seconds: float | None = None
     """How long a rank may stand still before all are ended; None: nobody watches."""
     start_timeout_seconds: float = 1800.0
@@ -50,6 +52,8 @@ class Call(Resources):
     worker: str
     folder: str
     key: str
+    run: str = ""
+    """Whose job it is: for those that wait for the same accelerators."""
     posted: float
 
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
+from lifecycle.launchers import admission
 from lifecycle.launchers.local import ended, tail
 from lifecycle.launchers.shape import Call, Handle, Resources, Status
 
@@ -36,7 +37,14 @@ class StaticNodes:
         """Post a call, whole from its first moment."""
         if there := self.reattach(key):
             return there
-        call = Call(worker=worker, folder=str(folder.absolute()), key=key, posted=time.time(), **resources.model_dump())
+        call = Call(
+            worker=worker,
+            folder=str(folder.absolute()),
+            key=key,
+            run=admission.run(),
+            posted=time.time(),
+            **resources.model_dump(),
+        )
         name = f"{key}.{uuid4().hex[:8]}"
         unfinished = self.board / f".{name}"
         unfinished.mkdir(parents=True)
@@ -58,6 +66,8 @@ class StaticNodes:
                 heard = f"expected word of node 0 every second, found that {who} heard of for {silent:.0f} s"
                 return Status(state="lost", reason=f"{heard}. {_start(0)}")
             return Status(state="waiting", reason=f"node 0: {_start(0)}")
+        if waits_for := word.get("waits_for"):
+            return Status(state="waiting", reason=waits_for)
         if missing := word.get("waiting_for"):
             return Status(state="waiting", reason=f"nodes {', '.join(map(str, missing))}: {_start(missing[0])}")
         return Status(state="running")

@@ -16,11 +16,12 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lifecycle.errors import ConfigError, InputError
+from lifecycle.expectations import Expected
 from lifecycle.model.families import OfTheBase
 from lifecycle.sealing import StageConfig
 from lifecycle.stages.base import BaseConfig
@@ -29,9 +30,11 @@ from lifecycle.stages.corpus import CorpusConfig
 from lifecycle.stages.demonstrations import DemonstrationsConfig
 from lifecycle.stages.evaluate import EvaluateConfig
 from lifecycle.stages.gate import GateConfig
+from lifecycle.stages.online import OnlineConfig
 from lifecycle.stages.preference import PreferenceConfig
 from lifecycle.stages.pretrain import PretrainConfig
 from lifecycle.stages.release import ReleaseConfig
+from lifecycle.stages.reward import RewardConfig
 from lifecycle.stages.sft import SftConfig
 from lifecycle.stages.shards import ShardsConfig
 from lifecycle.stages.suites import SuitesConfig
@@ -48,10 +51,11 @@ class Pretraining(NamedTuple):
 
 
 class Alignment(NamedTuple):
-    """The stages that learn from choices: both, or none."""
+    """The stages that learn from choices: all of them, or none; a reward model only where one is learned from."""
 
     comparisons: ComparisonsConfig
-    preference: PreferenceConfig
+    reward: RewardConfig | None
+    preference: PreferenceConfig | OnlineConfig
 
 
 class LifecycleConfig(BaseModel):
@@ -76,13 +80,17 @@ class LifecycleConfig(BaseModel):
     demonstrations: DemonstrationsConfig
     sft: SftConfig
     comparisons: ComparisonsConfig | None = None
-    preference: PreferenceConfig | None = None
+    reward: RewardConfig | None = None
+    preference: Annotated[PreferenceConfig | OnlineConfig, Field(discriminator="method")] | None = None
     evaluate: EvaluateConfig
     gate: GateConfig
     release: ReleaseConfig
 
     typical_seconds: dict[str, float] = Field(
         default_factory=dict, description="Seconds per stage where it was measured: the first guess of the time left."
+    )
+    expected: tuple[Expected, ...] = Field(
+        (), description="What its numbers are while nothing is broken: a canary of this recipe is held to them."
     )
 
     @property
@@ -100,14 +108,24 @@ class LifecycleConfig(BaseModel):
     @property
     def alignment(self) -> Alignment | None:
         """The stages that learn from choices, where the recipe has them."""
-        return Alignment(self.comparisons, self.preference) if self.comparisons and self.preference else None
+        if self.comparisons and self.preference:
+            return Alignment(self.comparisons, self.reward, self.preference)
+        return None
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
-        for group in (Pretraining._fields, Alignment._fields):
+        for group in (Pretraining._fields, ("comparisons", "preference")):
             missing = [name for name in group if getattr(self, name) is None]
             if 0 < len(missing) < len(group):
                 raise ValueError(f"expected {', '.join(group)} together or none, found no {', '.join(missing)}")
+        judged = isinstance(self.preference, OnlineConfig) and self.preference.reward_source == "model"
+        if judged != (self.reward is not None):
+            raise ValueError(
+                "expected a reward model exactly where one is learned from (preference.reward_source=model, with "
+                f"method ppo, rloo or grpo), found {'none' if judged else 'one'}"
+            )
+        if isinstance(self.preference, OnlineConfig) and self.preference.pretraining_weight and not self.pretraining:
+            raise ValueError("preference.pretraining_weight needs the text of stages that pretrain, found none of them")
         if self.base is None and self.pretraining is None:
             raise ValueError("expected a base: stages that train one (corpus to pretrain), or `base`, found neither")
         if self.pretraining is not None:

@@ -14,7 +14,7 @@ from lifecycle.runs import Run, all_runs, find_run
 from lifecycle.sealing import MANIFEST, write_atomically
 from lifecycle.store import Store
 
-KINDS = {"corpus": "Corpus", "tokenizer": "Tokenizer", "demonstrations": "Demonstrations"}
+KINDS = {"corpus": "Corpus", "tokenizer": "Tokenizer", "demonstrations": "Demonstrations", "comparisons": "Comparisons"}
 
 
 def show_corpus(store: Store, name: str | None, *, dropped: str | None, as_json: bool) -> None:
@@ -54,6 +54,18 @@ def show_demonstrations(store: Store, name: str | None, *, dropped: str | None, 
         where = " ".join(["python -m lifecycle show demonstrations", *([name] if name else []), "--dropped REASON"])
         return _print(f"\nexamples: {where}\nfolder:   {folder}", soft_wrap=True)
     return _print(screens.examples_screen(card, dropped) if dropped else screens.reasons_screen(card))
+
+
+def show_comparisons(store: Store, name: str | None, *, as_json: bool) -> None:
+    """Print comparisons: where pairs come from, and whether something shallow decides them."""
+    from lifecycle.report import comparisons_card as shown
+
+    folder = folder_of(store, "comparisons", name)
+    card = shown.card_of(folder)
+    if as_json:
+        return _print_json(shown.as_data(card))
+    _print(shown.screen(card))
+    return _print(f"\nfolder:   {folder}", soft_wrap=True)
 
 
 def report_demonstrations(store: Store, name: str | None, out: str | None) -> None:

@@ -1,7 +1,9 @@
 """A diagnosis in words: for people (rich) and for programs (JSON)."""
 
+from functools import cache
 from typing import Any
 
+from jinja2 import Environment
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -10,6 +12,7 @@ from rich.text import Text
 from lifecycle.diagnosis.readings import Knob, Reading
 from lifecycle.diagnosis.verdict import HEALTHY, Diagnosis, Ranked
 from lifecycle.report.key_numbers import duration
+from lifecycle.report.templates import markdown_environment
 
 TITLES = {
     "knowledge": "knowledge: the base never learned it",
@@ -38,6 +41,11 @@ def headline(found: Diagnosis) -> str:
     first = found.first
     where = f", change {first.stage}" if first.stage else ""
     return f"{TITLES[first.problem]} ({first.probability:.0%}{where})"
+
+
+def markdown(found: Diagnosis) -> str:
+    """The ranked answer for the orchestrator's pages."""
+    return _environment().get_template("diagnosis.md.jinja").render(found=found, headline=headline(found))
 
 
 def as_data(found: Diagnosis) -> dict[str, Any]:
@@ -86,3 +94,11 @@ def _panel(found: Diagnosis, each: Ranked) -> Panel:
         settings = "".join(f" --set {setting}" for setting in knob.settings)
         lines.append(Text(f"{number}. {knob.change}: {price(knob)}, from {knob.stage} on{settings}", style="green"))
     return Panel(Group(*lines), title=TITLES[each.problem], title_align="left", border_style="yellow")
+
+
+@cache
+def _environment() -> Environment:
+    environment = markdown_environment().overlay()
+    environment.filters = {**environment.filters, "price": price}
+    environment.tests = {**environment.tests, "likely": lambda each: each.probability >= LIKELY}
+    return environment

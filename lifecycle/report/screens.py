@@ -19,7 +19,14 @@ from lifecycle.report.key_numbers import duration, key_number
 from lifecycle.runs import Run, StageRecord, all_runs
 from lifecycle.store import Store
 
-COLOURS = {"RELEASED": "green", "COMPLETED": "green", "RUNNING": "cyan", "BLOCKED": "yellow", "INCONCLUSIVE": "yellow"}
+COLOURS = {
+    "RELEASED": "green",
+    "COMPLETED": "green",
+    "RUNNING": "cyan",
+    "AWAITING_APPROVAL": "cyan",
+    "BLOCKED": "yellow",
+    "INCONCLUSIVE": "yellow",
+}
 
 
 def final(store: Store, run: Run, console: Console | None = None, *, prefect_url: str | None = None) -> None:

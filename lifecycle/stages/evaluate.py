@@ -21,7 +21,7 @@ from lifecycle.errors import ContractError
 from lifecycle.evaluation.contamination import contamination_of
 from lifecycle.evaluation.encode import Encoder
 from lifecycle.evaluation.items import Item, read_items
-from lifecycle.evaluation.kinds import AnySuite, sealed_suite
+from lifecycle.evaluation.kinds import AnySuite, drift, sealed_suite
 from lifecycle.evaluation.kinds.next_token import BITS
 from lifecycle.evaluation.metrics import measured, scores
 from lifecycle.launch import Job, run_worker
@@ -133,9 +133,9 @@ def evaluate(
     # In a thread: it counts n-grams while the worker imports torch, and costs nobody's time.
     with ThreadPoolExecutor(1) as aside:
         contamination = aside.submit(_contamination, config, suites, corpus or demonstrations)
-        result = run_worker(WORKER, job, Evaluated, ranks=config.ranks, threads=1)
+        result = run_worker(WORKER, job, Evaluated, ranks=config.ranks, threads=1, on_accelerators=True)
     items = list(read_items(out_dir))
-    _nothing_is_missing(config, suites, corpus, items)
+    _nothing_is_missing(config, suites, corpus, checkpoint, items)
     return EvalReport(
         path=out_dir,
         checkpoint_digest=checkpoint.digest,
@@ -226,7 +226,9 @@ def _can_be_copied(earlier: EvalReport, checkpoint: Checkpoint, scoring: str) ->
         )
 
 
-def _nothing_is_missing(config: EvaluateConfig, suites: Suites, corpus: Corpus | None, items: Sequence[Item]) -> None:
+def _nothing_is_missing(
+    config: EvaluateConfig, suites: Suites, corpus: Corpus | None, checkpoint: Checkpoint, items: Sequence[Item]
+) -> None:
     """Every item that was to be scored has a record, and nothing else has one: no record is no evidence at all."""
     expected = {
         (name, row.get("slice", ""), row["id"])
@@ -235,6 +237,7 @@ def _nothing_is_missing(config: EvaluateConfig, suites: Suites, corpus: Corpus |
     }
     documents = chosen_documents(config, [] if corpus is None else list(load_rows(corpus.validation_file)))
     expected |= {(BITS, row["source"], row["id"]) for row in documents}
+    expected |= {(item.suite, item.slice, item.id) for item in drift.items(checkpoint.path)}
     odd = sorted(expected ^ {(item.suite, item.slice, item.id) for item in items})
     if odd:
         raise ContractError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from lifecycle import contracts
 from lifecycle.artifacts import Checkpoint, EvalReport, GateDecision
 from lifecycle.errors import ContractError
 from lifecycle.evaluation.items import read_items
+from lifecycle.evaluation.kinds.drift import SUITE as DRIFT
 from lifecycle.evaluation.kinds.next_token import BITS
 from lifecycle.evaluation.looks import decides_once, suite_of
 from lifecycle.evaluation.metrics import measured
@@ -45,6 +46,10 @@ class GateConfig(StageConfig):
         lt=1,
         description="A suite with a larger share of its items in the training text decides nothing. At most so much of "
         "a score can be memory.",
+    )
+    approval: Literal["none", "required"] = later_field(
+        "none",
+        description="Whether what passed waits for a person: the run ends awaiting approval, `promote` takes it on.",
     )
 
     @model_validator(mode="after")
@@ -163,7 +168,7 @@ def _contaminated(report: EvalReport, metrics: Collection[str], most: float) -> 
     for metric in metrics:
         suite = suite_of(metric)
         looked = report.contamination.get(suite)
-        if looked is None and suite != BITS:
+        if looked is None and suite not in (BITS, DRIFT):
             found[metric] = f"nobody looked whether items of {suite!r} occur in the training text. Evaluate again"
         elif looked is not None and looked.contaminated > most * looked.items:
             found[metric] = (

@@ -50,6 +50,7 @@ class PretrainConfig(StageConfig):
     """How the base model is trained. Row length and vocabulary are read from the shards."""
 
     stage: ClassVar[str] = "pretrain"
+    revision: ClassVar[int] = 2
     model: AnyModel = ModelConfig()
     horizon: Annotated[Steps | Tokens, Field(discriminator="kind")] = Steps(steps=600)
     batch_rows: int = Field(32, ge=1, description="Rows per optimizer step, over all ranks.")
@@ -67,6 +68,10 @@ class PretrainConfig(StageConfig):
     )
     compile: bool = later_field(
         False, description="Each layer compiled by torch when training starts: faster steps, other rounding."
+    )
+    fused: bool = later_field(
+        True,
+        description="A Llama's layers on a CPU, one thread a rank, ZeRO 0 to 2, in loops that pass over memory less.",
     )
     watchdog: WatchdogRules = Field(WatchdogRules(), description="When a failing run is warned of, mended or ended.")
     seed: int = Field(0, description="Names the initial weights and the order of rows.")
@@ -164,7 +169,7 @@ def pretrain(
     config: PretrainConfig, shards: TokenShards, tokenizer: Tokenizer, base: Checkpoint | None = None, *, out_dir: Path
 ) -> Checkpoint:
     """Train on next-token prediction, a fresh model or an adopted `base`, and save it with its tokenizer."""
-    contracts.same_protocol(shards, tokenizer)
+    golden.speak_alike(shards, tokenizer)
     if base is not None:
         contracts.has_role(base, "base")
         golden.speak_alike(base, tokenizer)
@@ -183,7 +188,15 @@ def pretrain(
         stop_id=tokenizer.stop_id,
         **({} if base is None else {"base": base.path, "base_digest": base.digest, "base_model": model}),
     )
-    result = run_worker(WORKER, job, PretrainResult, ranks=config.ranks, threads=_threads(config), launch=config.launch)
+    result = run_worker(
+        WORKER,
+        job,
+        PretrainResult,
+        ranks=config.ranks,
+        threads=_threads(config),
+        launch=config.launch,
+        on_accelerators=True,
+    )
     copy_tokenizer(tokenizer.path, out_dir)
     return Checkpoint(
         path=out_dir,

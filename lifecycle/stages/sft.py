@@ -59,7 +59,7 @@ def fine_tune(config: SftConfig, base: Checkpoint, demonstrations: Demonstration
         max_seq_len=base.max_seq_len,
         inputs={"base": base.digest, "demonstrations": demonstrations.digest},
     )
-    tuned = run_worker(WORKER, job, Tuned, ranks=config.ranks, threads=config.threads)
+    tuned = run_worker(WORKER, job, Tuned, ranks=config.ranks, threads=config.threads, on_accelerators=True)
     return Checkpoint(
         path=out_dir,
         role="sft",

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from lifecycle import contracts, progress
 from lifecycle.artifacts import Corpus, Tokenizer, TokenShards
+from lifecycle.chat import golden, panics
 from lifecycle.chat.protocol import load_tokenizer
 from lifecycle.data.encoding import Encoder, Text, in_batches, source_numbers
 from lifecycle.data.jsonl import Lines
@@ -58,10 +59,11 @@ def pack_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, *, o
     packing: Packing = Concatenated(config.max_seq_len, dtype)
     if config.packing == "best_fit":
         packing = BestFit(config.max_seq_len, dtype, pad_id=tokenizer.pad_id, window_rows=config.rows_per_shard)
-    train = _pack(config, packing, corpus.train_file, tokenizer, out_dir, "train-{:05d}.bin")
     # Held-out rows are end to end whatever the training rows are: their loss compares two ways of packing.
-    end_to_end = Concatenated(config.max_seq_len, dtype)
-    validation = _pack(config, end_to_end, corpus.validation_file, tokenizer, out_dir, "validation.bin", one_file=True)
+    end_to_end, held_out = Concatenated(config.max_seq_len, dtype), corpus.validation_file
+    with panics.refused(tokenizer.path):
+        train = _pack(config, packing, corpus.train_file, tokenizer, out_dir, "train-{:05d}.bin")
+        validation = _pack(config, end_to_end, held_out, tokenizer, out_dir, "validation.bin", one_file=True)
     index = Index(
         max_seq_len=config.max_seq_len,
         dtype=dtype,
@@ -78,6 +80,7 @@ def pack_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, *, o
         cuts=_cuts(config, train.lengths),
     )
     (out_dir / INDEX).write_text(index.model_dump_json(indent=1))
+    golden.keep(tokenizer.path, out_dir)
     rows = sum(shard.rows for shard in index.shards)
     return TokenShards(
         path=out_dir,

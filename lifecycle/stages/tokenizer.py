@@ -10,6 +10,7 @@ from pydantic import Field
 
 from lifecycle import contracts, progress
 from lifecycle.artifacts import Checkpoint, Corpus, Tokenizer
+from lifecycle.chat import panics
 from lifecycle.chat.folder import copy_tokenizer, save_adopted, save_tokenizer
 from lifecycle.chat.protocol import SPECIAL_TOKENS, Protocol, load_tokenizer, protocol_of, special_tokens
 from lifecycle.data.bpe import BYTE_LETTERS, train_bpe
@@ -75,15 +76,12 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Learn byte-level BPE merges from the training documents, or adopt them, and save them with the chat template."""
     contracts.has_documents(corpus)
-    reference = _reference(config.reference)  # an unreadable one is refused before merges are learned
-    match config:
-        case AdoptTokenizerConfig():
-            protocol = save_adopted(_foreign(config.folder), out_dir)
-        case BaseTokenizerConfig():
-            protocol = _of(base, out_dir)
-        case _:
-            protocol = _train(config, corpus, out_dir)
-    vocab_size = _measure(config, reference, corpus, out_dir)
+    source = config.folder if isinstance(config, AdoptTokenizerConfig) else out_dir
+    with panics.refused(config.reference or source):
+        reference = _reference(config.reference)  # an unreadable one is refused before merges are learned
+    with panics.refused(source):
+        protocol = _made(config, corpus, base, out_dir)
+        vocab_size = _measure(config, reference, corpus, out_dir)
     return Tokenizer(
         path=out_dir,
         vocab_size=vocab_size,
@@ -92,6 +90,21 @@ def train_tokenizer(
         stop_id=protocol.stop_id,
         protocol_digest=protocol.digest,
     ).seal(config, corpus, *([] if base is None else [base]))
+
+
+def _made(
+    config: TokenizerConfig | AdoptTokenizerConfig | BaseTokenizerConfig,
+    corpus: Corpus,
+    base: Checkpoint | None,
+    out_dir: Path,
+) -> Protocol:
+    """Write the tokenizer that the config asks for."""
+    match config:
+        case AdoptTokenizerConfig():
+            return save_adopted(_foreign(config.folder), out_dir)
+        case BaseTokenizerConfig():
+            return _of(base, out_dir)
+    return _train(config, corpus, out_dir)
 
 
 def _train(config: TokenizerConfig, corpus: Corpus, out_dir: Path) -> Protocol:

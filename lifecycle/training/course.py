@@ -18,6 +18,10 @@ class Course:
     """Steps whose loss was written."""
     judged: list[tuple[int, float]] = field(default_factory=list)
     """Step, and what was measured on held-out rows; lower is better."""
+    drift: dict[str, float] = field(default_factory=dict)
+    """Measured before the first step, where drift is watched: what later steps are held against."""
+    stopped: str = ""
+    """The rule that ended the training before its last step, and why."""
 
     def loss_since_logged(self) -> float:
         """Mean loss of the steps that were not written yet."""
@@ -34,7 +38,9 @@ class Course:
         return min(self.judged, key=lambda one: one[1])[0]
 
     def is_over(self, early: EarlyStopping | None) -> bool:
-        """Whether held-out rows have not got better for as long as we wait."""
+        """Whether a rule ended it, or held-out rows have not got better for as long as we wait."""
+        if self.stopped:
+            return True
         if early is None or not self.judged:
             return False
         return sum(step > self.best_step() for step, _ in self.judged) >= early.patience

@@ -23,7 +23,7 @@ class Lora(BaseModel):
     quantized_base: Literal["nf4"] | None = later_field(
         None,
         description="Hold the base in 4 bits while the update is learned (QLoRA, Dettmers et al. 2023, "
-        "arxiv.org/abs/2305.14314). Needs a GPU and bitsandbytes.",
+        "arxiv.org/abs/2305.14314). Needs bitsandbytes.",
     )
 
 
@@ -115,3 +115,5 @@ class Tuned(BaseModel):
     cut_rows: int = Field(0, description="Training rows cut behind an answer, so that they fit.")
     dropped: dict[str, int] = Field(description="Training rows left out, by reason.")
     heldout: dict[str, float] = Field(description="Measured at the end, on rows held out from training.")
+    drift: dict[str, float] = Field({}, description="How far it moved from its reference, at the end, where watched.")
+    findings: dict[str, int] = Field({}, description="Rules of drift that ended the training, by name.")

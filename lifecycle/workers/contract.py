@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -49,10 +50,9 @@ class ContractScore:
 
     def __init__(self, job: SftJob, renderer: Renderer, rows: int | None) -> None:
         self.job, self.renderer = job, renderer
-        self.asked = [_asked(row) for row in load_rows(job.dev_file)][:rows]
-        longest = max(len(renderer.tokenizer.encode(_answer(one), add_special_tokens=False).ids) for one in self.asked)
+        self.asked = [asked_of(row) for row in load_rows(job.dev_file)][:rows]
         self.settings = Settings(
-            max_new_tokens=ROOM * (longest + 1),
+            max_new_tokens=longest_answer(self.asked, renderer),
             temperature=1.0,
             seed=0,
             context_tokens=job.max_seq_len,
@@ -66,7 +66,8 @@ class ContractScore:
         journal = Journal(self.job.scratch_dir / "judged" / f"step-{step:08d}", TrainingPeers())
         asks = [(str(n), [Generate(one.prompt, samples=0)]) for n, one in enumerate(self.asked)]
         with ThreadPoolExecutor(1) as pool:
-            engine = Engine(faster(_plain(model)), self.job.base, Encoder(self.renderer), self.settings, journal, pool)
+            network, encoder = faster(plain_copy(model)), Encoder(self.renderer)
+            engine = Engine(network, self.job.base, encoder, self.settings, journal, pool)
             replies = engine.replies(asks, lambda done, total: None)
         right = [
             reply.unmeasured is None and grade(reply.text, one.field, one.value).correct
@@ -75,7 +76,7 @@ class ContractScore:
         return sum(right) / len(right)
 
 
-def _plain(model: Any) -> Any:
+def plain_copy(model: Any) -> Any:
     """A copy of a model in training as the evaluation takes one: adapters merged, in fp32, with its own forward."""
     plain = copy.deepcopy(model)
     plain = plain.merge_and_unload() if isinstance(plain, peft.PeftModel) else plain
@@ -84,11 +85,13 @@ def _plain(model: Any) -> Any:
     return plain.eval()
 
 
-def _answer(one: Asked) -> str:
-    return json.dumps({one.field: one.value}, ensure_ascii=False)
+def longest_answer(asked: Sequence[Asked], renderer: Renderer) -> int:
+    """Tokens that an answer may take: some more than any right one."""
+    texts = [json.dumps({one.field: one.value}, ensure_ascii=False) for one in asked]
+    return ROOM * (max(len(renderer.tokenizer.encode(text, add_special_tokens=False).ids) for text in texts) + 1)
 
 
-def _asked(row: Row) -> Asked:
+def asked_of(row: Row) -> Asked:
     """A row as it is asked. What has no one right answer is refused: a score over some rows would be another score."""
     *prompt, last = row["messages"]
     try:

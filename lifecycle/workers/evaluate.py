@@ -25,7 +25,7 @@ from lifecycle.evaluation.engine import Engine, Settings
 from lifecycle.evaluation.faster import faster
 from lifecycle.evaluation.items import Item, read_items, write_items
 from lifecycle.evaluation.journal import Alone, Journal, Peers
-from lifecycle.evaluation.kinds import next_token
+from lifecycle.evaluation.kinds import drift, next_token
 from lifecycle.evaluation.kinds.next_token import BITS
 from lifecycle.evaluation.kinds.suite import Reply, Suite
 from lifecycle.stages.evaluate import Evaluated, EvaluateJob, chosen, chosen_documents
@@ -64,6 +64,7 @@ def evaluate(job: EvaluateJob, recorder: Recorder) -> Evaluated | None:
         counted = baselines.result()
     if peers.rank > 0:
         return None
+    items += drift.items(job.model)
     write_seconds(job, evaluation.seconds)
     return Evaluated(items=write_items(job.out_dir, items), copied_items=len(evaluation.copied), baselines=counted)
 

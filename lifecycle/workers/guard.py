@@ -13,14 +13,14 @@ PR_SET_PDEATHSIG = 1
 GUARDED_PID = "LIFECYCLE_GUARDED_PID"  # a guarded process keeps its id through exec, and its children read it here
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """Have the kernel send SIGKILL to this process when its parent dies (Linux; elsewhere this does nothing)."""
+def die_with_parent(parent: int | None = None, by: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send a signal to this process when its parent dies (Linux; elsewhere this does nothing)."""
     if not sys.platform.startswith("linux"):
         return
     expected = os.getppid() if parent is None else parent
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
     if os.getppid() != expected:  # it died before we asked
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), by)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def test_the_last_stage_swapped_is_the_good_run(store):
 def test_a_branch_above_which_nothing_changed_is_taken_from_the_bad_run(store):
     good, bad = recorded(store), recorded(store, corpus=1, comparisons=5)
     chain, made = climb("corpus", good, bad, corpus=1, comparisons=5)
-    assert made == ["preference"]
+    assert made == ["reward", "preference"]
     assert chain["comparisons"].digest == bad.manifests["comparisons"].digest
 
 
@@ -118,7 +118,7 @@ def test_a_run_that_ended_before_its_candidate_is_refused(store):
 
 
 def test_a_run_that_leaves_stages_out_is_refused_beside_one_that_has_them(store):
-    with pytest.raises(InputError, match="found comparisons, preference in one of them only"):
+    with pytest.raises(InputError, match="found comparisons, preference, reward in one of them only"):
         differences(recorded(store), recorded(store, stop_before="comparisons"))
 
 

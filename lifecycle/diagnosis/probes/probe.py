@@ -7,6 +7,8 @@ from typing import Any
 from lifecycle.diagnosis.readings import Answer, Knob, Problem, Reading, Unmeasured
 from lifecycle.diagnosis.records import Records
 
+LONGEST_REASON = 300
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -33,7 +35,10 @@ class Probe:
 
     def __call__(self, run: Records) -> Answer:
         about: dict[str, Any] = {"probe": self.name, "problem": self.problem}
-        found = self.look(run)
+        try:
+            found = self.look(run)
+        except Exception as error:  # what it reads may be of another version, or changed: it could not look
+            return Unmeasured(**about, why=f"{type(error).__name__}: {error}"[:LONGEST_REASON])
         if isinstance(found, str):
             return Unmeasured(**about, why=found)
         return Reading(**about, **{**vars(found), "strength": round(found.strength, 4)})

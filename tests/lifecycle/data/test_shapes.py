@@ -65,7 +65,7 @@ def test_the_two_prompts_of_alpaca_and_the_plain_turn():
         (
             {"messages": [USER, ANSWER], "tools": [{"type": "function"}]},
             Shape("messages", "messages"),
-            "row_defines_tools",
+            "row_bad_tools",
         ),
         (sharegpt(("critic", "a")), SHAREGPT, "row_unknown_role"),
         (sharegpt(("human", "a"), ("function_call", "f(1)")), SHAREGPT, "row_bad_tool_call"),

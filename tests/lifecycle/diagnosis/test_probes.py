@@ -77,6 +77,11 @@ def test_a_run_that_left_nothing_is_measured_by_nothing_that_needs_something():
     assert seen == {"how_it_ended", "refused_by_a_contract"}
 
 
+def test_a_probe_that_fails_could_not_look():
+    """Records of another version, a file that is gone: the other probes still speak."""
+    assert "'facts'" in blind("corpus_kept", manifests={"corpus": SimpleNamespace()})
+
+
 @pytest.mark.parametrize(("ratio", "strength"), [(0.84, 0.0), (1.025, 0.5), (1.3, 1.0)])
 def test_bits_per_byte_is_held_against_the_bigram(ratio, strength):
     report = SimpleNamespace(baselines={"bigram_bits_per_byte.x": 2.0})

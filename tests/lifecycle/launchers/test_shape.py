@@ -28,7 +28,5 @@ def test_a_key_is_a_name_for_kubernetes(folder):
 
 
 def test_several_nodes_need_a_launcher_that_has_them():
-    with pytest.raises(
-        ValueError, match="expected launcher 'nodes' for 2 nodes, found 'local'; set launcher=nodes first"
-    ):
+    with pytest.raises(ValueError, match="expected launcher 'nodes', 'slurm' or 'kubernetes' for 2 nodes, found 'lo"):
         Launch(nodes=2)

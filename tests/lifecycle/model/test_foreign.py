@@ -127,8 +127,8 @@ def test_a_shape_whose_memory_is_not_planned_is_not_pretrained_further(folder, o
         foreign.shape_of(folder)
 
 
-def test_a_config_without_a_shape_is_refused(folder):
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "num_attention_heads": 2}))
+def test_a_config_whose_shape_does_not_fit_together_is_refused(folder):
+    (folder / "config.json").write_text(json.dumps(LLAMA | {"num_attention_heads": 3, "head_dim": None}))
     with pytest.raises(InputError, match="expected the shape of a llama"):
         foreign.shape_of(folder)
 
@@ -141,3 +141,23 @@ def test_a_config_that_names_kernels_to_fetch_is_refused(folder, name):
         foreign.read_config(folder)
     (folder / "config.json").write_text(json.dumps(LLAMA | {name: "sdpa"}))
     foreign.read_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            {"hidden_act": "__import__"},
+            r"expected hidden_act in config\.json to be one of silu, .*, found '__import__'",
+        ),
+        ({"hidden_size": "2048"}, r"a whole number from 1 on as hidden_size in config\.json, found '2048'"),
+        ({"num_hidden_layers": True}, r"as num_hidden_layers in config\.json, found True"),
+        ({"max_position_embeddings": None}, r"as max_position_embeddings in config\.json, found None"),
+        ({"vocab_size": 0}, r"as vocab_size in config\.json, found 0"),
+    ],
+)
+def test_a_config_without_a_size_or_with_an_activation_nobody_knows_is_refused(folder, change, found):
+    foreign.read_config(folder)
+    (folder / "config.json").write_text(json.dumps(LLAMA | change))
+    with pytest.raises(InputError, match=found):
+        foreign.read_config(folder)

@@ -32,7 +32,7 @@ def without_worker(monkeypatch, answer, document):
     """The worker replaced by one that finds right answers; it passes over the items in the set that comes back."""
     passed_over = set()
 
-    def work(worker, job, result, *, ranks, threads):
+    def work(worker, job, result, *, ranks, threads, on_accelerators):
         rows = [row for suite in job.suites for row in chosen(job.config, suite.name, list(load_rows(suite.path)))]
         items = [answer(n).model_copy(update={"id": row["id"]}) for n, row in enumerate(rows)]
         texts = [] if job.validation_file is None else list(load_rows(job.validation_file))

@@ -145,9 +145,17 @@ def dropout(spec):
     spec["model"]["dropout"] = 0.1
 
 
+def gives_up(spec):
+    """A pattern that tries every way to part a text before it finds none: the library panics at its limit."""
+    pattern = r"((\S|\s)+)+(?=[^a])(?!\S|\s)"
+    hostile = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [hostile, spec["pre_tokenizer"]]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (gives_up, r"theirs: expected a tokenizer that cuts any text, found one that gives up \(Onig: .*limit"),
         (lowercase, r"expected a tokenizer that gives text back, found (\d+) of \1 documents changed"),
         (dropout, "expected byte-level BPE with all 256 bytes and no dropout"),
         (lambda spec: spec["model"].update(vocab={"<s>": 0, "a": 1}, merges=[]), "expected byte-level BPE with all"),

@@ -63,7 +63,7 @@ def test_rows_with_tools_are_kept_calls_in_the_loss_and_results_not(tool_rendere
     args = (tool_renderer, tmp_path / "train.jsonl", tmp_path / "out")
     kept = prepared.prepare(*args, max_seq_len=999, also=compared)
     assert list(kept.rows) == examples.demonstrations(tool_renderer, found, max_seq_len=999).rows
-    assert (len(kept.rows), kept.dropped, compared.call_count) == (2, {}, 2)
+    assert (len(kept.rows), kept.dropped, compared.call_count) == (4, {}, 4)
     ids, mask = (np.array(column) for column in kept.rows[0][1:])
     learned = tool_renderer.tokenizer.decode(ids[mask == 1].tolist(), skip_special_tokens=False)
     call = '<|call|>{"name": "look_up", "arguments": {"what": "naïve \\"x\\"", "n": [1, null]}}'

@@ -1,5 +1,6 @@
 """Signs of life: what silence means, and what it must not be taken for."""
 
+import re
 import subprocess
 import sys
 
@@ -61,8 +62,7 @@ def test_only_a_process_of_the_job_is_asked_for_its_stacks(tmp_path):
         told = heartbeat.stacks(tmp_path, range(3), b"/the/folder/of/the/job")
         assert other.poll() is None
         other.kill()
-    # Nothing but its state is told: R until it has come to sleep, S then.
-    assert [line for line in told.splitlines() if line.startswith("rank 0")] == [
-        f"rank 0: process {other.pid}, state {state}, 1 steps done" for state in "RS" if f"state {state}," in told
-    ]
-    assert len(told.splitlines()) == 3
+    # Nothing but its state is told, whatever that is while it starts.
+    first, *others = told.splitlines()
+    assert re.fullmatch(rf"rank 0: process {other.pid}, state [A-Z], 1 steps done", first)
+    assert len(others) == 2
