@@ -72,19 +72,17 @@ class Records:
         return EvalReport.load(self.folders["evaluate"]) if "evaluate" in self.folders else None
 
     def report_of(self, stage: str) -> EvalReport | None:
-        """A report in this store on the checkpoint of another stage of this run, asked the same."""
-        if self.report is None or stage not in self.manifests:
+        """A report in this store on the checkpoint of another stage of this run, asked items of the same suites."""
+        if self.report is None or not {stage, "suites"} <= set(self.manifests):
             return None
+        asked, checkpoint = self.manifests["suites"].digest, self.manifests[stage].digest
         for path in sorted((self.store.root / "artifacts").glob(f"evaluate/*/{sealing.MANIFEST}")):
             try:
-                facts = sealing.read_manifest(path.parent)
+                report = sealing.read_manifest(path.parent)
             except DamagedArtifact:
                 continue
-            wanted = (self.manifests[stage].digest, self.report.suites_digest)
-            if (
-                facts.kind == "EvalReport"
-                and (facts.facts["checkpoint_digest"], facts.facts["suites_digest"]) == wanted
-            ):
+            about = report.facts["checkpoint_digest"] == checkpoint
+            if about and asked in {entry.digest for entry in report.inputs}:
                 return EvalReport.load(path.parent)
         return None
 
