@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -182,7 +183,7 @@ def test_an_address_file_of_several_lines_is_refused_before_anything_is_saved(tm
     file.write_text("http://one\nhttp://two\n")
     deployments = Path(__file__).parents[2] / "deployments"
     said = subprocess.run(
-        ["python", "-c", f"import alerts, pathlib; alerts.channels(pathlib.Path({str(file)!r}), None)"],
+        [sys.executable, "-c", f"import alerts, pathlib; alerts.channels(pathlib.Path({str(file)!r}), None)"],
         cwd=deployments,
         capture_output=True,
         text=True,
