@@ -162,6 +162,7 @@ def test_a_spent_budget_and_another_champion_are_told_once_also_after_the_server
 
 
 def test_no_address_of_a_channel_is_in_an_automation_a_block_a_log_or_the_database(house, told):
+    told.settle()
     assert any(TOKEN in str(mail["To"]) for mail in told.mails), "it is what is really used"
     seen = [house.api("POST", f"/{what}/filter", limit=200) for what in ("automations", "block_documents")]
     assert TOKEN not in json.dumps(seen)
