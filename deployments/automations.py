@@ -24,8 +24,13 @@ ENDED = (
 """Names of the states in which our flows and Prefect's end: after one of them no heartbeat is missed."""
 
 
-def dead_runs(silence_seconds: int) -> AutomationCore:
-    """A run whose heartbeats stop is marked crashed, which frees its slots: kill -9 leaves it RUNNING for ever.
+def dead_runs(silence_seconds: int, restart_deployment: UUID) -> AutomationCore:
+    """A run whose heartbeats stop is marked crashed, which frees its slots, and started again.
+
+    After kill -9 nobody else does: the server calls it RUNNING for ever. `restarts` sees that crash too, but Prefect
+    holds an event back for 15 minutes when the one before it, the start of the run, came before the server's own
+    restart: it keeps their order in memory (`PRECEDING_EVENT_LOOKBACK`). Silence is no event and waits for none.
+    `flows.restart` starts one run, however often it is asked.
 
     Flows send one every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY, and Prefect's least). Its documentation advises to
     wait three times as long; under load one came 60 s late, hence the default of five times.
@@ -46,7 +51,8 @@ def dead_runs(silence_seconds: int) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED, message=f"no heartbeat for {silence_seconds} s: its process is gone"
-            )
+            ),
+            _start_again(restart_deployment),
         ],
     )
 
@@ -63,11 +69,11 @@ def restarts(restart_deployment: UUID) -> AutomationCore:
             posture=Posture.Reactive,
             threshold=1,
         ),
-        actions=[
-            # A plain "{{ ... }}" would be passed through `tojson`, which knows no UUID (Prefect 3.8: InvalidJinja).
-            RunDeployment(
-                deployment_id=restart_deployment,
-                parameters={"flow_run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}},
-            ),
-        ],
+        actions=[_start_again(restart_deployment)],
     )
+
+
+def _start_again(restart_deployment: UUID) -> RunDeployment:
+    # A plain "{{ ... }}" would be passed through `tojson`, which knows no UUID (Prefect 3.8: InvalidJinja).
+    run = {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}
+    return RunDeployment(deployment_id=restart_deployment, parameters={"flow_run": run})

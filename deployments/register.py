@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             client.upsert_global_concurrency_limit_by_name(LIMIT, options.accelerators)
         deploy()
         restart = client.read_deployment_by_name("restart/restart")
-        wanted = [automations.dead_runs(options.silence_seconds), automations.restarts(restart.id)]
+        wanted = [automations.dead_runs(options.silence_seconds, restart.id), automations.restarts(restart.id)]
         wanted += alerts.alerts(alerts.channels(options.webhook_file, options.email_file))
         for automation in wanted:
             _automation(client, automation)

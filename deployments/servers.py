@@ -81,6 +81,8 @@ class Servers:
         for name in NAMES:
             begun = time.monotonic()
             if self.process(name) is None:
+                if name == "postgres":
+                    self._end("prefect")  # services of it that asked just then are dead, and it does not say so
                 self._port_is_free(name)
                 self._start(name)
             self._wait_for(
@@ -94,11 +96,14 @@ class Servers:
     def stop(self) -> None:
         """Stop them, the last started first, and leave no process of theirs."""
         for name in reversed(NAMES):
-            if process := self.process(name):
-                # SIGINT: PostgreSQL does not wait for its clients.
-                end(process, signal.SIGINT if name == "postgres" else signal.SIGTERM, seconds=STOP_SECONDS)
-                print(f"{name:9} is down")
-            self._pid_file(name).unlink(missing_ok=True)
+            self._end(name)
+
+    def _end(self, name: str) -> None:
+        if process := self.process(name):
+            # SIGINT: PostgreSQL does not wait for its clients.
+            end(process, signal.SIGINT if name == "postgres" else signal.SIGTERM, seconds=STOP_SECONDS)
+            print(f"{name:9} is down")
+        self._pid_file(name).unlink(missing_ok=True)
 
     def is_healthy(self, name: str) -> bool:
         """Whether a process of ours is there and answers."""

@@ -29,17 +29,19 @@ def restart(flow_run: UUID, at_most: int = 3) -> State[None]:
         restarts = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[RESTART_OF + first]))
         )
+        key = f"{RESTART_OF}{flow_run}"
+        if any(again.idempotency_key == key for again in restarts):  # two automations fired for one crash
+            return Completed(name="NotRestarted", message=f"{crashed.name} was started again already.")
         if len(restarts) >= at_most:
             return Completed(
                 name="GivenUp", message=f"{crashed.name} was started again {len(restarts)} times and died each time."
             )
-        # The key makes two automations that fire for one crash start one run.
         again = client.create_flow_run_from_deployment(
             crashed.deployment_id,
             parameters=crashed.parameters,
             name=f"{crashed.name.partition(' restart ')[0]} restart {len(restarts) + 1}",
             tags=sorted({*(tag for tag in crashed.tags if not tag.startswith(RESTART_OF)), RESTART_OF + first}),
-            idempotency_key=f"{RESTART_OF}{flow_run}",
+            idempotency_key=key,
         )
     return Completed(
         name="Restarted", message=f"{crashed.name} goes on as {again.name} ({len(restarts) + 1} of {at_most})"

@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,5 +19,5 @@ def test_after_every_state_that_a_flow_ends_in_no_heartbeat_is_missed():
     names = set(re.findall(r'(?:Completed|Failed|Cancelled|Crashed)\(\s*name="(\w+)"', text))
     assert {"Restarted", "GivenUp", "Released", "AwaitingApproval"} <= names
     assert names | {"Blocked", "Inconclusive", "Completed", "Failed", "Crashed", "Cancelled"} <= set(automations.ENDED)
-    expected = automations.dead_runs(150).trigger.expect
+    expected = automations.dead_runs(150, uuid4()).trigger.expect
     assert {f"prefect.flow-run.{name}" for name in automations.ENDED} < expected

@@ -21,8 +21,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RECIPE = f"{Path(__file__).with_name('micro.py')}:micro"
-SILENCE_SECONDS = 50  # Prefect's shortest heartbeat is 30 s
+SILENCE_SECONDS = 70  # one of Prefect's heartbeats, 30 s apart, may be lost while PostgreSQL is away
 ACCELERATORS = 4  # a job of two ranks takes two
+ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 KEEP_SECRET = """
 import sys
@@ -152,6 +153,15 @@ class House:
 
     def state(self, run: str) -> str:
         return str(self.api("GET", f"/flow_runs/{run}")["state_name"])
+
+    def end_of(self, run: str, seconds: float) -> str:
+        """The name of the state a run ends in, once it has."""
+
+        def ended() -> str | None:
+            found = self.api("GET", f"/flow_runs/{run}")
+            return found["state_name"] if found["state_type"] in ENDS else None
+
+        return str(self.wait_for(ended, seconds, every=1))
 
     def wait_for(self, what: Callable[[], Any], seconds: float, *, every: float = 0.5) -> Any:
         """The first true answer; fails with the worker's log when none comes in time."""

@@ -102,12 +102,9 @@ def killed(house, server: str) -> None:
     house.servers("start")
 
 
-# Each was mended since it failed here, and has not been seen to pass whole: XPASS says that the mark can go.
-NOT_YET = pytest.mark.xfail(strict=False, reason="not seen to pass yet")
 LONGER = ["pretrain.horizon.steps=400"]  # long enough to kill three things in it
 
 
-@NOT_YET
 def test_a_run_survives_both_servers_and_is_started_again_when_worker_and_flow_are_killed(house):
     """One training, one thing killed at a time: the Prefect server, PostgreSQL, then all that ran on the machine."""
     house.stop_workers()
@@ -126,11 +123,10 @@ def test_a_run_survives_both_servers_and_is_started_again_when_worker_and_flow_a
     house.kill(house.processes())
     house.wait_for(lambda: not house.processes(), 5, every=0.1)  # P6
     house.start_worker()
-    house.wait_for(lambda: house.state(run) == "Crashed", 180, every=1)
+    assert house.end_of(run, 180) == "Crashed"
     found = {"tags": {"all_": [f"restart-of:{run}"]}}
     (again,) = house.wait_for(lambda: house.runs(flow_runs=found), 120, every=1)
-    house.wait_for(lambda: house.state(again["id"]) not in ("Scheduled", "Pending", "Running", "Late"), 400, every=1)
-    assert house.state(again["id"]) == "Released"
+    assert house.end_of(again["id"], 400) == "Released"
     (metrics,) = house.store.glob("artifacts/pretrain/*/log/metrics.jsonl")
     assert metrics.read_text().count('"step": 10,') == 1  # it went on from the checkpoint: no step was trained twice
     made = [json.loads(file.read_text()) for file in house.store.glob("runs/*/*.stage.json")]
@@ -138,13 +134,11 @@ def test_a_run_survives_both_servers_and_is_started_again_when_worker_and_flow_a
     house.wait_for(lambda: slots_taken(house) == 0, 90, every=1)
 
 
-@NOT_YET
 def test_a_second_canary_reuses_every_stage_of_the_first(house):
     house.a_worker()
     before = {path.name for path in house.store.glob("artifacts/*/*")}
     run = house.run("full-lifecycle/canary", settings=LONGER)
-    house.wait_for(lambda: house.state(run) in ("Released", "Blocked", "Failed", "Crashed"), 240, every=1)
-    assert house.state(run) == "Released"
+    assert house.end_of(run, 240) == "Released"
     assert {path.name for path in house.store.glob("artifacts/*/*")} == before
 
 

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = ["pretrain.seed=77"]
+SETTINGS = ["pretrain.seed=77", "pretrain.horizon.steps=400"]  # stages of its own, and time to be away twice
 
 
 def down(house) -> None:
@@ -49,7 +49,6 @@ def messages(house, run: str) -> str:
     return "\n".join(log["message"] for log in logs)
 
 
-@pytest.mark.xfail(run=False, reason="not seen to end yet: MLflow down at start, middle and promotion is unproven here")
 def test_an_outage_is_said_the_promotion_fails_closed_and_every_record_is_replayed_once(house):
     house.stop_workers()
     house.start_worker()
@@ -61,8 +60,7 @@ def test_an_outage_is_said_the_promotion_fails_closed_and_every_record_is_replay
         house.servers("start")  # back, and away again in the middle
         house.wait_for(lambda: waiting(house) == 0, 120)
         down(house)
-        house.wait_for(lambda: house.state(run) in ("Failed", "Released", "Crashed"), 400, every=1)
-        assert house.state(run) == "Failed"  # at promotion
+        assert house.end_of(run, 400) == "Failed"  # at promotion
         assert "to register release" in house.api("GET", f"/flow_runs/{run}")["state"]["message"]
         assert "Nothing was promoted" in house.api("GET", f"/flow_runs/{run}")["state"]["message"]
         assert ledger(house) == before
@@ -72,8 +70,7 @@ def test_an_outage_is_said_the_promotion_fails_closed_and_every_record_is_replay
         house.servers("start")
 
     again = house.run("evaluate-release/evaluate-release", settings=SETTINGS)
-    house.wait_for(lambda: house.state(again) in ("Failed", "Released", "Crashed"), 240, every=1)
-    assert house.state(again) == "Released"
+    assert house.end_of(again, 240) == "Released"
     assert ledger(house) == before + 1
     house.wait_for(lambda: waiting(house) == 0, 60)
     recorded = keys(house)
