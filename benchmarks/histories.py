@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lifecycle.evaluation.bounded import mean_at_most
-from lifecycle.evaluation.power import Course, Pilot, course, needed, pairs_show
+from lifecycle.evaluation.pilot import Pilot
+from lifecycle.evaluation.power import Course, course, needed, pairs_show
 from lifecycle.evaluation.quantities import FEWEST_WITHOUT_BOUNDS
 from lifecycle.evaluation.rules import Guard
 from lifecycle.evaluation.sequential import schedule, tails

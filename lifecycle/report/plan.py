@@ -9,7 +9,8 @@ from rich.table import Table
 
 from lifecycle.evaluation.evidence import Evidence
 from lifecycle.evaluation.looks import decides_once, suite_of
-from lifecycle.evaluation.power import Pilot, Rates, needed, pilot, simulate
+from lifecycle.evaluation.pilot import Pilot, pilot
+from lifecycle.evaluation.power import Rates, needed, simulate
 from lifecycle.evaluation.rules import Rule
 
 PERCENT = ("promoted", "blocked", "inconclusive")

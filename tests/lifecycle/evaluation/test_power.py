@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lifecycle.evaluation.evidence import Share
-from lifecycle.evaluation.power import Pilot, course, needed, outcome, pilot, simulate
+from lifecycle.evaluation.pilot import Pilot, pilot
+from lifecycle.evaluation.power import course, needed, outcome, simulate
 from lifecycle.evaluation.quantities import Mean, Rate
 from lifecycle.evaluation.rules import Ceiling, Floor, Guard, Target
 
