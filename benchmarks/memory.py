@@ -63,6 +63,7 @@ class Point:
     attention: str = "eager"
     tied: bool = True
     bucket: int = 100_000
+    apart: bool = True
 
     def model(self) -> ModelConfig | Gpt2Config:
         heads = max(1, self.width // 64)
@@ -87,6 +88,7 @@ class Point:
             zero=ZeroConfig(stage=self.zero, bucket_elements=self.bucket),
             precision=self.precision,
             attention=self.attention,
+            cross_document_attention="blocked" if self.apart else "allowed",
             fused=False,  # the plan is of the network that GPUs compute; on a CPU ours keeps less (test_fused)
             activation_checkpointing=self.checkpointing,
             ranks=self.ranks,
@@ -123,6 +125,13 @@ def grid() -> list[Point]:
     gpt2: list[dict[str, Any]] = [
         {"rows": 8, "vocab": 256},
         {"attention": "sdpa", "vocab": 4096, "checkpointing": True},
+    ]
+    allowed: list[dict[str, Any]] = [
+        {"rows": 8, "tokens": 128, "vocab": 256},
+        {"rows": 4, "tokens": 256, "vocab": 256, "attention": "sdpa"},
+    ]
+    points += [
+        Point(zero=zero, apart=apart, **shape) for shape in allowed for zero in (1, 3) for apart in (False, True)
     ]
     return points + [Point("gpt2", 3, zero=zero, **shape) for shape in gpt2 for zero in (1, 3)]
 
@@ -177,14 +186,14 @@ def metered(ranks: int) -> Iterator[dict[str, int]]:
 
 
 def write_shards(folder: Path, point: Point) -> None:
-    """Random rows: memory does not depend on what they say."""
+    """Random rows of two documents each: memory does not depend on what they say."""
     folder.mkdir()
     draw, shards = np.random.default_rng(0), []
     for name, count in (("train.bin", point.rows * point.accumulation * point.ranks), ("validation.bin", 4)):
         ids = draw.integers(2, point.vocab, count * point.tokens).astype(np.uint16)
         writer = RowWriter(folder, iter([name]), Concatenated(point.tokens, "uint16"), rows_per_shard=count)
-        lengths = np.full(count, point.tokens)
-        writer.write(Segments.whole(ids, lengths, np.arange(count)))
+        lengths = np.full(2 * count, point.tokens // 2)
+        writer.write(Segments.whole(ids, lengths, np.arange(2 * count)))
         shards.append(writer.close())
     index = Index(
         max_seq_len=point.tokens,
@@ -274,7 +283,7 @@ def main() -> int:
     rows = []
     for row in measured_rows(points):
         rows.append(row)
-        other = [row["precision"], row["attention"]] + ["checkpointing"] * row["checkpointing"]
+        other = [row["precision"], row["attention"]] + ["checkpointing"] * row["checkpointing"] + ["allowed"] * (not row["apart"])
         sizes = (f"{row['planned'] / 1e6:.2f}", f"{row['measured'] / 1e6:.2f}", f"{row['ratio']:.3f}", row["moment"])
         print("| " + " | ".join((*(str(row[c]) for c in columns), ", ".join(other), *sizes)) + " |", flush=True)
     ratios = sorted(row["ratio"] for row in rows)

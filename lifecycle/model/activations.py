@@ -30,6 +30,8 @@ class Work:
     attention: Literal["eager", "sdpa"]
     partitioned: bool = False
     """ZeRO stage 3: DeepSpeed's own linear layer keeps its input as it came, and no copy of the weight."""
+    apart: bool = False
+    """Documents of a row do not see each other: positions and masks are a row's own."""
 
     @property
     def positions(self) -> int:
@@ -140,8 +142,10 @@ def _attention(work: Work) -> int:
     model, number = work.model, work.number
     queries = work.positions * model.hidden_size * number
     if work.attention == "sdpa":
-        keys = work.positions * model.kv_heads * model.head_size * number
-        return queries + 2 * keys + work.positions * model.heads * FP32  # and the logarithm of each sum
+        # Where there is a mask, keys and values are repeated for every head, and each layer keeps the mask as numbers.
+        keys = queries if work.apart else work.positions * model.kv_heads * model.head_size * number
+        mask = work.positions * work.tokens * number if work.apart else 0
+        return queries + 2 * keys + mask + work.positions * model.heads * FP32  # and the logarithm of each sum
     pairs = work.positions * work.tokens * model.heads
     # Keys and values are repeated for every head. The softmax is fp32, its product with the values takes a copy.
     return 3 * queries + pairs * (FP32 + (number if number != FP32 else 0))
@@ -173,7 +177,7 @@ class Head:
     norm: int
     """The last norm, and what the output matrix reads."""
     mask: int
-    """Of eager attention. Only layers that are computed again keep it."""
+    """Only layers that are computed again keep it: numbers for eager attention, a byte a pair where that is SDPA."""
     weights: int
     logits: int
     """As they come out of the model; the training loop holds them until the next ones exist."""
@@ -193,16 +197,17 @@ def head(work: Work, vocab_size: int) -> Head:
     model, positions = work.model, work.positions
     stream, vocabulary = positions * model.hidden_size * FP32, positions * vocab_size
     ids = work.rows * (work.tokens + 1) * IDS
+    places = work.positions if work.apart else work.tokens
     if isinstance(model, ModelConfig):
-        tables = 2 * work.tokens * model.head_size * FP32
+        tables = 2 * places * model.head_size * FP32
         norm, norm_backward = stream + (stream + positions * FP32), 6 * stream
     else:
-        tables = work.tokens * IDS
+        tables = places * IDS
         norm, norm_backward = stream + 2 * positions * FP32, 3 * stream
     return Head(
         tables=ids + tables,
         norm=norm + positions * model.hidden_size * work.linear_input,
-        mask=positions * work.tokens * FP32 if work.attention == "eager" else 0,
+        mask=positions * work.tokens * (FP32 if work.attention == "eager" else int(work.apart)),
         weights=_copies(work, [vocab_size * model.hidden_size]),
         logits=vocabulary * work.number,
         loss=2 * min(positions, positions_at_once(positions, vocab_size)) * vocab_size * FP32

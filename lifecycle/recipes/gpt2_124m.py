@@ -38,6 +38,7 @@ def gpt2_124m() -> LifecycleConfig:
             "shards": ShardsConfig(max_seq_len=1024),
             "pretrain": PretrainConfig(
                 model=Gpt2Config(),
+                cross_document_attention="allowed",  # as GPT-2 was trained
                 horizon=Tokens(tokens=10_000_000_000),
                 batch_rows=512,
                 micro_batch_rows=32,

@@ -50,7 +50,7 @@ class PretrainConfig(StageConfig):
     """How the base model is trained. Row length and vocabulary are read from the shards."""
 
     stage: ClassVar[str] = "pretrain"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     model: AnyModel = ModelConfig()
     horizon: Annotated[Steps | Tokens, Field(discriminator="kind")] = Steps(steps=600)
     batch_rows: int = Field(32, ge=1, description="Rows per optimizer step, over all ranks.")
@@ -63,8 +63,8 @@ class PretrainConfig(StageConfig):
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient of the whole batch.")
     precision: Precision = Field("bf16", description="bf16 is autocast; weights and optimizer stay fp32.")
     attention: Attention = "auto"
-    cross_document_attention: Literal["auto", "allowed", "blocked"] = later_field(
-        "auto", description="Between documents of a row. auto: blocked where rows hold whole documents (best_fit)."
+    cross_document_attention: Literal["blocked", "allowed"] = Field(
+        "blocked", description="May a token see the documents before its own in a row?"
     )
     compile: bool = later_field(
         False, description="Each layer compiled by torch when training starts: faster steps, other rounding."
@@ -117,12 +117,6 @@ class PretrainConfig(StageConfig):
                 return steps
             case Tokens(tokens=tokens):
                 return math.ceil(tokens / (self.batch_rows * max_seq_len))
-
-    def keeps_apart(self, packing: str) -> bool:
-        """Whether a token sees its own document alone, in rows that were packed so."""
-        if self.cross_document_attention == "auto":
-            return packing == "best_fit"
-        return self.cross_document_attention == "blocked"
 
     def warmup(self, max_seq_len: int) -> int:
         """Optimizer steps until the rate is at its peak."""
@@ -290,6 +284,7 @@ def memory_run(
             precision="fp32" if config.precision == "fp32" else "bf16",  # of fp16 that is an upper bound
             attention="eager" if eager else "sdpa",
             partitioned=config.zero.stage == 3,
+            apart=config.cross_document_attention == "blocked",
         ),
         vocab_size=vocab_size,
         zero=config.zero if device == "cuda" else config.zero.model_copy(update=HERE),

@@ -37,7 +37,7 @@ def train(job: PretrainJob, recorder: Recorder) -> PretrainResult:
         rank=dist.get_rank(),
         ranks=dist.get_world_size(),
         workers=config.loader_threads,
-        apart=config.keeps_apart(reader.index.packing),
+        apart=config.cross_document_attention == "blocked",
     )
     engine = start_engine(job)
     start_loss = None if job.base is None else measure_start(engine, batches, recorder)

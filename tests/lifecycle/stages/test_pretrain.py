@@ -42,19 +42,6 @@ def test_a_warm_up_is_steps_or_tokens():
     assert config.warmup(max_seq_len=100) == 3
 
 
-@pytest.mark.parametrize(
-    ("said", "packing", "apart"),
-    [
-        ("auto", "best_fit", True),
-        ("auto", "concatenate", False),
-        ("blocked", "concatenate", True),
-        ("allowed", "best_fit", False),
-    ],
-)
-def test_documents_of_a_row_see_each_other_where_they_are_cut_to_fill_it_or_where_it_is_said(said, packing, apart):
-    assert PretrainConfig(cross_document_attention=said).keeps_apart(packing) == apart
-
-
 def test_what_compiles_layers_cannot_wait_for_their_parameters(tmp_path):
     config = PretrainConfig(compile=True, zero=ZeroConfig(stage=3))
     with pytest.raises(ConfigError, match="compile with ZeRO 0, 1 or 2, found stage 3"):
