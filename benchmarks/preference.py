@@ -37,7 +37,8 @@ class Bench:
     def __init__(self, store: Path, folder: Path) -> None:
         from lifecycle.sealing import read_manifest
         from lifecycle.training.order import LengthWindows
-        from lifecycle.workers import posttrain, preference
+        from lifecycle.workers import posttrain
+        from lifecycle.workers.pairs import read_both
 
         self.sft, self.comparisons, self.folder, self.number = (
             newest(store, "sft"),
@@ -47,7 +48,7 @@ class Bench:
         )
         self.max_seq_len = int(read_manifest(self.sft).facts["max_seq_len"])
         self.spoken = posttrain.load_protocol(self.sft)
-        self.rows = preference.read(self.comparisons / "train.jsonl", self.spoken, self._job()).rows[: STEPS * BATCH]
+        self.rows = read_both(self._job(), self.spoken)[0].rows[: STEPS * BATCH]
         order = LengthWindows([row.length for row in self.rows], batch=BATCH, seed=0)
         self.seen = [self.rows[row] for rows in islice(order.batches(), STEPS) for row in rows]
         """The pairs of our steps, in their order."""

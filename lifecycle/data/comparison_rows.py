@@ -82,6 +82,13 @@ def pair_key(row: Row) -> tuple[str, str, str]:
     return prompt_key(row["prompt"]), answer_key(row["chosen"]), answer_key(row["rejected"])
 
 
+def without_contradictions(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """The rows whose opposite is not there as well, and how many were dropped. Neither side of a conflict is kept."""
+    pairs = {pair_key(row) for row in rows}
+    kept = [row for row in rows if (pair_key(row)[0], pair_key(row)[2], pair_key(row)[1]) not in pairs]
+    return kept, len(rows) - len(kept)
+
+
 def _widest(row: Row, judged: Sequence[Judged], per_prompt: int, min_gap: float, *, kind: str) -> Iterator[Row]:
     """The pairs with the widest gap of worth, and of equal gaps the first ones; ties and equal texts are none."""
     pairs = [

@@ -19,21 +19,21 @@ from lifecycle.data.comparison_rows import (
     is_held_out,
     pair_key,
     pairs_of,
+    without_contradictions,
 )
 from lifecycle.data.comparisons_report import ComparisonsReport, Verified
-from lifecycle.data.conversations import answer_key, prompt_key
+from lifecycle.data.conversations import prompt_key
 from lifecycle.data.curation import Curator
 from lifecycle.data.decontaminate import HeldOut, NgramRule
 from lifecycle.data.jsonl import Row, fault_of_text, load_rows, read_rows, write_rows
 from lifecycle.errors import ContractError, InputError
-from lifecycle.evaluation.verifier import worth
+from lifecycle.evaluation.verifier import verified, worth
 from lifecycle.launch import Job, run_worker
 from lifecycle.sealing import LOG_FOLDER, SCRATCH_FOLDER, StageConfig, later_field
 
 WORKER = "lifecycle.workers.sample"
 ANSWERS = "answers.jsonl"
 FIELDS = ("id", "source", "prompt", "chosen", "rejected")
-EXAMPLES = 5
 SWAPPED = 0.75  # of the labels: more than coins would give
 SAMPLED = "sampled"
 
@@ -252,13 +252,6 @@ def _curated(
     return kept, dropped
 
 
-def without_contradictions(rows: Sequence[Row]) -> tuple[list[Row], int]:
-    """The rows whose opposite is not there as well, and how many were dropped. Neither side of a conflict is kept."""
-    pairs = {pair_key(row) for row in rows}
-    kept = [row for row in rows if (pair_key(row)[0], pair_key(row)[2], pair_key(row)[1]) not in pairs]
-    return kept, len(rows) - len(kept)
-
-
 def _report(
     config: ComparisonsConfig, parts: Sequence[_Part], kept: Mapping[str, Sequence[Row]], dropped: Mapping[str, int]
 ) -> ComparisonsReport:
@@ -267,22 +260,10 @@ def _report(
         kept["heldout"],
         licences={part.name: part.licence for part in parts},
         dropped=dropped,
-        verified=_verified([*kept["train"], *kept["heldout"]]),
+        verified=verified([*kept["train"], *kept["heldout"]]),
         length_level=config.length_level,
         phrase_level=config.phrase_level,
     )
-
-
-def _verified(rows: Sequence[Row]) -> Verified:
-    """What a verifier says of the labels it can decide."""
-    decided, against = 0, []
-    for row in rows:
-        chosen, rejected = (worth(row, answer_key(row[side])) for side in ("chosen", "rejected"))
-        if chosen is not None and rejected is not None and chosen != rejected:
-            decided += 1
-            if chosen < rejected:
-                against.append(row["id"])
-    return Verified(decided=decided, contradicted=len(against), examples=against[:EXAMPLES])
 
 
 def _labels_hold(config: ComparisonsConfig, verified: Verified) -> None:

@@ -1,8 +1,7 @@
 """An SFT checkpoint learns from scores of its own answers: PPO as InstructGPT has it, or RLOO or GRPO."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,8 +9,9 @@ from lifecycle import contracts
 from lifecycle.artifacts import Checkpoint, Comparisons, TokenShards
 from lifecycle.chat import golden
 from lifecycle.errors import ContractError
-from lifecycle.launch import Job, run_worker
-from lifecycle.sealing import SCRATCH_FOLDER, how_it_ran
+from lifecycle.launch import run_worker
+from lifecycle.sealing import Artifact, how_it_ran
+from lifecycle.training.compared import ComparedJob, handed, left
 from lifecycle.training.drift import DriftPolicy
 from lifecycle.training.post import PostTrainingConfig, Tuned
 
@@ -85,18 +85,12 @@ class OnlineConfig(PostTrainingConfig):
         return self.passes * self.batch_prompts * self.answers_per_prompt // self.minibatch_answers
 
 
-class OnlineJob(Job):
+class OnlineJob(ComparedJob):
     """What `lifecycle.workers.online` is handed. The reference is the SFT checkpoint it starts from."""
 
     config: OnlineConfig
-    sft: Path
     reward: Path | None
     shards: Path | None
-    train_file: Path
-    heldout_file: Path
-    max_seq_len: int
-    inputs: Mapping[str, str] = Field(default_factory=dict)
-    """The inputs' digests, by name: a checkpoint made with others is not gone on from."""
 
 
 def align_online(
@@ -122,24 +116,13 @@ def align_online(
         golden.speak_alike(sft, reward)
     if shards is not None:
         golden.speak_alike(shards, sft)
-    inputs: dict[str, Any] = {"sft": sft, "comparisons": comparisons, "reward": reward, "shards": shards}
+    beside = {"reward": reward, "shards": shards}
+    others: dict[str, Artifact] = {name: made for name, made in beside.items() if made is not None}
     job = OnlineJob(
-        out_dir=out_dir,
-        scratch_dir=out_dir / SCRATCH_FOLDER,
         config=config,
-        sft=sft.path,
         reward=reward and reward.path,
         shards=shards and shards.path,
-        train_file=comparisons.path / "train.jsonl",
-        heldout_file=comparisons.path / "heldout.jsonl",
-        max_seq_len=sft.max_seq_len,
-        inputs={name: made.digest for name, made in inputs.items() if made is not None},
+        **handed(sft, comparisons, out_dir, **others),
     )
     tuned = run_worker(WORKER, job, Tuned, ranks=config.ranks, threads=config.threads, on_accelerators=True)
-    return Checkpoint(
-        path=out_dir,
-        role="preference",
-        max_seq_len=sft.max_seq_len,
-        protocol_digest=sft.protocol_digest,
-        **tuned.model_dump(exclude={"heldout"}),
-    ).seal(config, *(made for made in inputs.values() if made is not None))
+    return left(tuned, "preference", sft, out_dir).seal(config, sft, comparisons, *others.values())

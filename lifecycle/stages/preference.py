@@ -1,6 +1,5 @@
 """An SFT checkpoint learns which of two answers is better, by one of five methods, and is kept near what it was."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -8,16 +7,17 @@ from pydantic import Field, model_validator
 
 from lifecycle import contracts
 from lifecycle.artifacts import Checkpoint, Comparisons
-from lifecycle.launch import Job, run_worker
-from lifecycle.sealing import SCRATCH_FOLDER, how_it_ran, later_field
+from lifecycle.launch import run_worker
+from lifecycle.sealing import how_it_ran, later_field
+from lifecycle.training.compared import ComparedJob, PairsConfig, handed, left
 from lifecycle.training.drift import DriftPolicy
-from lifecycle.training.post import PostTrainingConfig, Tuned
+from lifecycle.training.post import Tuned
 
 WORKER = "lifecycle.workers.preference"
 Method = Literal["dpo", "ipo", "kto", "orpo", "simpo"]
 
 
-class PreferenceConfig(PostTrainingConfig):
+class PreferenceConfig(PairsConfig):
     """How preferences are learned. Too high a rate wins every pair and forgets the task: judge sampled answers.
 
     | method | what it asks of a pair | beta is |
@@ -39,7 +39,6 @@ class PreferenceConfig(PostTrainingConfig):
         description="Of the chosen answer's mean -log p in the loss: keeps DPO from making right answers unlikely "
         "(Pang et al. 2024, arxiv.org/abs/2404.19733, eq. 1).",
     )
-    batch_pairs: int = Field(16, ge=1, description="Pairs a step, over all processes; each is two sequences.")
     learning_rate: float = Field(8e-5, gt=0, description="The peak; 8e-5 suits 1M weights, 5e-7 suits 1B and more.")
     drift: DriftPolicy | None = later_field(
         None, description="What is watched while training, and what ends it; None: only held-out pairs, at the end."
@@ -64,16 +63,10 @@ class PreferenceConfig(PostTrainingConfig):
         return self
 
 
-class PreferenceJob(Job):
+class PreferenceJob(ComparedJob):
     """What `lifecycle.workers.preference` is handed. The reference is the SFT checkpoint it starts from."""
 
     config: PreferenceConfig
-    sft: Path
-    train_file: Path
-    heldout_file: Path
-    max_seq_len: int
-    inputs: Mapping[str, str] = Field(default_factory=dict)
-    """The inputs' digests, by name: a checkpoint made with others is not gone on from."""
     references: Path | None = None
     """Where the reference's log-probabilities are kept, for every run of the store; None: for this run alone."""
 
@@ -81,25 +74,9 @@ class PreferenceJob(Job):
 def align(config: PreferenceConfig, sft: Checkpoint, comparisons: Comparisons, *, out_dir: Path) -> Checkpoint:
     """The SFT model after `epochs` passes over the comparisons. A killed run goes on, to the same bytes."""
     contracts.has_role(sft, "sft")
-    job = PreferenceJob(
-        out_dir=out_dir,
-        scratch_dir=out_dir / SCRATCH_FOLDER,
-        config=config,
-        sft=sft.path,
-        train_file=comparisons.path / "train.jsonl",
-        heldout_file=comparisons.path / "heldout.jsonl",
-        max_seq_len=sft.max_seq_len,
-        inputs={"sft": sft.digest, "comparisons": comparisons.digest},
-        references=references_of(out_dir),
-    )
+    job = PreferenceJob(config=config, references=references_of(out_dir), **handed(sft, comparisons, out_dir))
     tuned = run_worker(WORKER, job, Tuned, ranks=config.ranks, threads=config.threads, on_accelerators=True)
-    return Checkpoint(
-        path=out_dir,
-        role="preference",
-        max_seq_len=sft.max_seq_len,
-        protocol_digest=sft.protocol_digest,
-        **tuned.model_dump(exclude={"heldout"}),
-    ).seal(config, sft, comparisons)
+    return left(tuned, "preference", sft, out_dir).seal(config, sft, comparisons)
 
 
 def references_of(out_dir: Path) -> Path:

@@ -1,6 +1,5 @@
 """An SFT checkpoint becomes a judge: one number for an answer, higher where people would choose it."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -8,18 +7,17 @@ from pydantic import Field
 
 from lifecycle import contracts
 from lifecycle.artifacts import Checkpoint, Comparisons
-from lifecycle.launch import Job, run_worker
-from lifecycle.sealing import SCRATCH_FOLDER
-from lifecycle.training.post import PostTrainingConfig, Tuned
+from lifecycle.launch import run_worker
+from lifecycle.training.compared import ComparedJob, PairsConfig, handed, left
+from lifecycle.training.post import Tuned
 
 WORKER = "lifecycle.workers.reward"
 
 
-class RewardConfig(PostTrainingConfig):
+class RewardConfig(PairsConfig):
     """How a reward model is learned from pairs (Ouyang et al. 2022, eq. 1, https://arxiv.org/abs/2203.02155)."""
 
     stage: ClassVar[str] = "reward"
-    batch_pairs: int = Field(16, ge=1, description="Pairs a step, over all processes; each is two sequences.")
     learning_rate: float = Field(3e-4, gt=0, description="The peak; 3e-4 suits 1M weights, 9e-6 suits 6B.")
     mismatched_per_pair: int = Field(
         0,
@@ -35,16 +33,10 @@ class RewardConfig(PostTrainingConfig):
     )
 
 
-class RewardJob(Job):
+class RewardJob(ComparedJob):
     """What `lifecycle.workers.reward` is handed."""
 
     config: RewardConfig
-    sft: Path
-    train_file: Path
-    heldout_file: Path
-    max_seq_len: int
-    inputs: Mapping[str, str] = Field(default_factory=dict)
-    """The inputs' digests, by name: a checkpoint made with others is not gone on from."""
 
 
 def train_reward(config: RewardConfig, sft: Checkpoint, comparisons: Comparisons, *, out_dir: Path) -> Checkpoint:
@@ -53,21 +45,6 @@ def train_reward(config: RewardConfig, sft: Checkpoint, comparisons: Comparisons
     A killed run goes on, to the same bytes.
     """
     contracts.has_role(sft, "sft")
-    job = RewardJob(
-        out_dir=out_dir,
-        scratch_dir=out_dir / SCRATCH_FOLDER,
-        config=config,
-        sft=sft.path,
-        train_file=comparisons.path / "train.jsonl",
-        heldout_file=comparisons.path / "heldout.jsonl",
-        max_seq_len=sft.max_seq_len,
-        inputs={"sft": sft.digest, "comparisons": comparisons.digest},
-    )
+    job = RewardJob(config=config, **handed(sft, comparisons, out_dir))
     tuned = run_worker(WORKER, job, Tuned, ranks=config.ranks, threads=config.threads, on_accelerators=True)
-    return Checkpoint(
-        path=out_dir,
-        role="reward",
-        max_seq_len=sft.max_seq_len,
-        protocol_digest=sft.protocol_digest,
-        **tuned.model_dump(exclude={"heldout"}),
-    ).seal(config, sft, comparisons)
+    return left(tuned, "reward", sft, out_dir).seal(config, sft, comparisons)

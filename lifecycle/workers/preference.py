@@ -1,8 +1,6 @@
 """Preferences learned with TRL's trainer as the frame and our losses: `-m lifecycle.workers.preference JOB_FOLDER`."""
 
 from collections.abc import Sequence
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +9,10 @@ from torch import Tensor
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from lifecycle.chat import examples
-from lifecycle.chat.examples import Compared, Comparison, Demonstration
-from lifecycle.data.jsonl import load_rows
+from lifecycle.chat.examples import Compared, Comparison
 from lifecycle.errors import WorkerFailed
-from lifecycle.sealing import canonical
 from lifecycle.stages.preference import PreferenceConfig, PreferenceJob
-from lifecycle.training import adapters, conversations, pairs, reference
+from lifecycle.training import adapters, pairs, reference
 from lifecycle.training.losses_preference import REFERENCE_FREE, PairLogProbs, Pairs, kto_kl, loss, rewards
 from lifecycle.training.pairs import Asked
 from lifecycle.training.post import EarlyStopping, Tuned
@@ -25,10 +20,10 @@ from lifecycle.workers import job as doorway
 from lifecycle.workers import posttrain
 from lifecycle.workers.drift import DriftWatch
 from lifecycle.workers.job import Recorder, rank, world_size
+from lifecycle.workers.pairs import both_answers, probe, read_both, run_of, tuned, with_others
 from lifecycle.workers.posttrain import Spoken
-from lifecycle.workers.trainer import Inputs, OurRules, Run
+from lifecycle.workers.trainer import Inputs, OurRules
 
-PROBED = 4  # held-out pairs on whose better answer a merged adapter is compared
 NAMES = ("reward_accuracy", "reward_margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected")
 METRICS = {**{name: name for name in NAMES}, "num_tokens": "tokens"}
 FAULTY = 1e9  # what a step is judged that broke a rule: never the best
@@ -43,8 +38,8 @@ class Trainer(OurRules, DPOTrainer):  # type: ignore[misc]
         self.watch: DriftWatch | None = None
         self.watched: dict[str, float] = {}
         self.train_rows, self.held_rows = train, sorted(held, key=lambda row: row.length)
-        self.train_pairs, self.held_pairs = _asked(self.train_rows), _asked(self.held_rows)
-        self.others = _mismatched(train, job.max_seq_len) if job.config.method == "kto" else []
+        self.train_pairs, self.held_pairs = both_answers(self.train_rows), both_answers(self.held_rows)
+        self.others = with_others(train, job.max_seq_len) if job.config.method == "kto" else []
         self.references: dict[str, Tensor] = {}
 
     def refer(self) -> None:
@@ -224,7 +219,7 @@ def train(job: PreferenceJob, recorder: Recorder) -> Tuned:
     """Align the SFT model with every comparison that fits, and leave a model folder in `out_dir`."""
     recorder.progress(0, 1, "steps", "reading and checking rows")
     spoken = posttrain.load_protocol(job.sft)
-    compared, held = read(job.train_file, spoken, job), read(job.heldout_file, spoken, job)
+    compared, held = read_both(job, spoken)
     trainer = build(job, spoken, compared, held.rows, recorder)
     trainer.train()
     trainer.back_to_the_best()
@@ -232,39 +227,12 @@ def train(job: PreferenceJob, recorder: Recorder) -> Tuned:
     heldout, *_ = trainer.held_out()
     recorder.metrics(steps, **{f"heldout/{name}": value for name, value in heldout.items()})
     drift = trainer.conclude()
-    probe = conversations.padded([chosen(row) for row in held.rows[:PROBED]], pad_id=0)["input_ids"]
-    parameters, difference = posttrain.save(trainer, job.sft, job.out_dir, probe)
+    parameters, difference = posttrain.save(trainer, job.sft, job.out_dir, probe(held.rows))
     if job.config.lora:
         recorder.metrics(steps, merged_logits_difference=difference)
     stopped = trainer.course.stopped.partition(" ")[0]
-    return Tuned(
-        parameters=parameters,
-        steps=steps,
-        tokens_seen=trainer.course.tokens,
-        final_loss=trainer.course.final_loss(),
-        supervised_share=round(compared.supervised_share, 6),
-        dropped=compared.dropped,
-        heldout=heldout,
-        drift=drift,
-        findings={stopped: 1} if stopped else {},
-    )
-
-
-def read(file: Path, spoken: Spoken, job: PreferenceJob) -> Compared:
-    """The comparisons of a file that fit, each with the ids the model's own chat template gives."""
-    read = examples.comparisons(
-        spoken.renderer, load_rows(file), max_seq_len=job.max_seq_len, also=spoken.same_as_template
-    )
-    examples.most_rows_fit(
-        read.dropped, len(read.rows), max_dropped_share=job.config.max_dropped_share, max_seq_len=job.max_seq_len
-    )
-    return read
-
-
-def chosen(pair: Comparison) -> Demonstration:
-    """The conversation with the better answer."""
-    mask = [0] * len(pair.prompt_ids) + [1] * len(pair.chosen_ids)
-    return Demonstration("", [*pair.prompt_ids, *pair.chosen_ids], mask)
+    findings = {stopped: 1} if stopped else {}
+    return tuned(trainer, compared, parameters=parameters, heldout=heldout, drift=drift, findings=findings)
 
 
 def build(
@@ -286,18 +254,8 @@ def build(
     posttrain.join_ranks()
     trainer.refer()
     trainer.obey(
-        Run(
-            config=config,
-            batch=config.batch_pairs,
-            lengths=[row.length for row in train],
-            tokens=[2 * len(row.prompt_ids) + len(row.chosen_ids) + len(row.rejected_ids) for row in train],
-            recorder=recorder,
-            names=METRICS,
-            opening={"supervised_share": compared.supervised_share},
-            closing="heldout/loss",
-            checkpoints=job.scratch_dir / "checkpoints",
-            made_by={**canonical(config), **job.inputs},
-            layout={"layout": config.layout},
+        run_of(
+            job, config, compared, recorder, names=METRICS, closing="heldout/loss", layout={"layout": config.layout}
         ),
         # Drift is judged by its own rules: patience beyond any number of steps.
         EarlyStopping(every_steps=config.drift.every_steps, patience=10**9) if config.drift else None,
@@ -316,21 +274,6 @@ def as_dataset(rows: Sequence[Comparison]) -> Dataset:
             "rejected_ids": [row.rejected_ids for row in rows],
         }
     )
-
-
-def _asked(rows: Sequence[Comparison]) -> list[Asked]:
-    return [Asked(row.prompt_ids, (row.chosen_ids, row.rejected_ids)) for row in rows]
-
-
-def _mismatched(rows: Sequence[Comparison], max_seq_len: int) -> list[Asked]:
-    """Each prompt with the chosen answer of another row, the next one that fits behind it."""
-    found = []
-    for number, row in enumerate(rows):
-        others = (other for other in chain(rows[number + 1 :], rows[:number]) if other.prompt_ids != row.prompt_ids)
-        fitting = (one.chosen_ids for one in others if len(row.prompt_ids) + len(one.chosen_ids) <= max_seq_len)
-        answer = next(fitting, row.chosen_ids)
-        found.append(Asked(row.prompt_ids, (answer,)))
-    return found
 
 
 def _numbers(batch: Pairs, config: PreferenceConfig) -> Tensor:

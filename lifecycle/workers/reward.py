@@ -23,21 +23,20 @@ from lifecycle.chat.examples import Compared, Comparison
 from lifecycle.errors import ConfigError
 from lifecycle.evaluation.calibration import calibration, length_alone
 from lifecycle.evaluation.judge import RewardJudge
-from lifecycle.sealing import canonical, write_atomically
+from lifecycle.sealing import write_atomically
 from lifecycle.stages.reward import RewardConfig, RewardJob
-from lifecycle.training import adapters, conversations
+from lifecycle.training import adapters
 from lifecycle.training.post import Tuned
 from lifecycle.workers import job as doorway
 from lifecycle.workers import posttrain
 from lifecycle.workers.job import Recorder, rank
-from lifecycle.workers.pairs import chosen, read_pairs
+from lifecycle.workers.pairs import probe, read_both, run_of, tuned
 from lifecycle.workers.posttrain import Spoken
 from lifecycle.workers.scores import rewards_of
-from lifecycle.workers.trainer import OurRules, Run
+from lifecycle.workers.trainer import OurRules
 
 CALIBRATION = "calibration.json"
 CANDIDATES = 16  # other answers, of which the most alike is the hardest to tell from the right one
-PROBED = 4  # held-out conversations on which a merged adapter is compared
 METRICS = {
     "accuracy": "reward_accuracy",
     "margin": "reward_margin",
@@ -59,26 +58,16 @@ def train(job: RewardJob, recorder: Recorder) -> Tuned:
     """Teach the SFT model to judge, leave a model folder in `out_dir`, and say how far its confidence goes."""
     recorder.progress(0, 1, "steps", "reading and checking rows")
     spoken, config = posttrain.load_protocol(job.sft), job.config
-    limits: dict[str, Any] = {"max_seq_len": job.max_seq_len, "max_dropped_share": config.max_dropped_share}
-    compared, held = (read_pairs(file, spoken, **limits) for file in (job.train_file, job.heldout_file))
+    compared, held = read_both(job, spoken)
     rows = [*compared.rows, *mismatched(compared.rows, config, job.max_seq_len)]
     trainer = build(job, spoken, compared._replace(rows=rows), recorder)
     trainer.train()
-    probe_BT = conversations.padded([chosen(row) for row in held.rows[:PROBED]], pad_id=0)["input_ids"]
-    parameters, difference = posttrain.save(trainer, job.sft, job.out_dir, probe_BT)
+    parameters, difference = posttrain.save(trainer, job.sft, job.out_dir, probe(held.rows))
     heldout = {"merged_logits_difference": difference} if config.lora else {}
     if rank() == 0:
         heldout |= judged(job.out_dir, trainer.accelerator.device, compared.rows, held.rows)
     recorder.metrics(trainer.state.global_step, **{f"heldout/{name}": value for name, value in heldout.items()})
-    return Tuned(
-        parameters=parameters,
-        steps=trainer.state.global_step,
-        tokens_seen=trainer.course.tokens,
-        final_loss=trainer.course.final_loss(),
-        supervised_share=round(compared.supervised_share, 6),
-        dropped=compared.dropped,
-        heldout=heldout,
-    )
+    return tuned(trainer, compared, parameters=parameters, heldout=heldout)
 
 
 def build(job: RewardJob, spoken: Spoken, compared: Compared, recorder: Recorder) -> Trainer:
@@ -97,21 +86,7 @@ def build(job: RewardJob, spoken: Spoken, compared: Compared, recorder: Recorder
         peft_config=judging(adapters.adapter(config.lora)),
     )
     posttrain.join_ranks()
-    trainer.obey(
-        Run(
-            config=config,
-            batch=config.batch_pairs,
-            lengths=[row.length for row in rows],
-            tokens=[2 * len(row.prompt_ids) + len(row.chosen_ids) + len(row.rejected_ids) for row in rows],
-            recorder=recorder,
-            names=METRICS,
-            opening={"supervised_share": compared.supervised_share},
-            closing="heldout/accuracy",
-            checkpoints=job.scratch_dir / "checkpoints",
-            made_by={**canonical(config), **job.inputs},
-            layout={},
-        )
-    )
+    trainer.obey(run_of(job, config, compared, recorder, names=METRICS, closing="heldout/accuracy", layout={}))
     return trainer
 
 

@@ -11,10 +11,10 @@ from lifecycle.errors import WorkerFailed
 from lifecycle.stages.online import OnlineJob
 from lifecycle.training.course import Course
 from lifecycle.training.drift import DriftPolicy
-from lifecycle.training.pairs import Asked
 from lifecycle.workers import policy
 from lifecycle.workers.drift import DriftWatch
 from lifecycle.workers.job import Recorder
+from lifecycle.workers.pairs import both_answers
 from lifecycle.workers.policy import Reference
 from lifecycle.workers.rollout import Answer, as_batch, unfilled
 
@@ -36,8 +36,7 @@ class Watched:
     ) -> None:
         self.rules, self.recorder = rules, recorder
         self.pairs = sorted(heldout, key=lambda row: row.length)
-        asked = [Asked(row.prompt_ids, (row.chosen_ids, row.rejected_ids)) for row in self.pairs]
-        self.watch = DriftWatch(job, rules, renderer, asked, recorder)
+        self.watch = DriftWatch(job, rules, renderer, both_answers(self.pairs), recorder)
         with reference.speaking() as model:
             self.known = self._sums(model)
 
