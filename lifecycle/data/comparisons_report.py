@@ -13,12 +13,14 @@ from pydantic import Field
 from lifecycle.data.conversations import answer_key, prompt_key
 from lifecycle.data.corpus_report import Facts
 from lifecycle.data.jsonl import Row
+from lifecycle.errors import InputError
 from lifecycle.sealing import LOG_FOLDER
 
 REPORT = f"{LOG_FOLDER}/report.json"
 PHRASE_WORDS = (2, 3)  # one word alone may be "the", which longer answers hold more often
 MIN_PAIRS = 20
 """Below, every share is chance."""
+SWAPPED = 0.75  # of the labels: more than coins would give
 
 
 class Lengths(Facts):
@@ -190,7 +192,37 @@ def _of_positions(positions: Positions) -> Iterator[str]:
         )
 
 
+def about_held_out(dropped: Mapping[str, int]) -> int:
+    """Pairs that were dropped because they are about items of the evaluation."""
+    return sum(count for reason, count in dropped.items() if "contaminated" in reason)
+
+
+def not_made_from_the_evaluation(
+    kept: Mapping[str, Sequence[Row]], dropped: Mapping[str, int], *, at_most: float
+) -> None:
+    """Raise where too many pairs were about held-out items: what is left is likely about them in other words."""
+    found = about_held_out(dropped)
+    pairs = found + sum(map(len, kept.values()))
+    if pairs >= MIN_PAIRS and found > at_most * pairs:
+        raise InputError(
+            f"asks_evaluation_items: expected at most {at_most:.0%} of the pairs to be about held-out items, found "
+            f"{found:,} of {pairs:,} ({found / pairs:.0%}). Take prompts from elsewhere, or raise "
+            "comparisons.max_contaminated_share: they are dropped in any case."
+        )
+
+
+def labels_hold(verified: Verified, *, at_most: float) -> None:
+    """Raise where a program that can tell says that too many of the other answers are better."""
+    if verified.contradicted > at_most * verified.decided:
+        share = verified.contradicted / verified.decided
+        swapped = "chosen and rejected look swapped" if share > SWAPPED else "labels look wrong"
+        raise InputError(
+            f"labels_contradict_verifier: expected at most {at_most:.0%} of the pairs that a verifier can decide to "
+            f"be labelled against it, found {verified.contradicted:,} of {verified.decided:,} ({share:.0%}), like "
+            f"{', '.join(verified.examples)}: {swapped}. Look at them, or raise comparisons.max_contradicted_share."
+        )
+
+
 def _of_held_out(dropped: Mapping[str, int]) -> Iterator[str]:
-    found = sum(count for reason, count in dropped.items() if "contaminated" in reason)
-    if found:
+    if found := about_held_out(dropped):
         yield f"asks_evaluation_items: {found:,} pairs were about items of the evaluation; they were dropped."

@@ -4,13 +4,19 @@ Ouyang et al. 2022, https://arxiv.org/abs/2203.02155, figure 2. `tiny` learns fr
 """
 
 from lifecycle.recipes import LifecycleConfig
-from lifecycle.recipes.tiny import tiny
+from lifecycle.recipes.tiny import PACK, tiny
+from lifecycle.stages.gate import Ceiling, Floor
 from lifecycle.stages.online import OnlineConfig
 from lifecycle.stages.reward import RewardConfig
+from lifecycle.training.drift import DriftPolicy
+
+# The policy that is kept lies about 0.3 nats an answer from the SFT model and prefers 86 % of the held-out pairs more
+# than that does; one that found the judge's weakness lay 5 nats away.
+DRIFT = (Ceiling(metric="drift.kl", at_most=3.0), Floor(metric="drift.preferred", at_least=0.6))
 
 
 def instructgpt(seed: int = 0) -> LifecycleConfig:
-    """Everything up to the SFT model, and the gate, are tiny's: what is sealed of that run is reused."""
+    """Up to the SFT model it is tiny: what is sealed of that run is reused. The gate asks for drift besides."""
     small = tiny(seed)
     changed = {
         "name": "instructgpt",
@@ -29,7 +35,15 @@ def instructgpt(seed: int = 0) -> LifecycleConfig:
             # .923 right to .242 while the reward rose.
             kl_coefficient=0.8,
             seed=seed,
+            drift=DriftPolicy(
+                every_steps=4,
+                guard=PACK / "contract/dev.jsonl.gz",
+                guard_rows=96,
+                max_new_tokens=32,
+                max_disagreement=None,  # a policy that learns from rewards was not told what the pairs say
+            ),
         ),
+        "gate": small.gate.model_copy(update={"rules": (*small.gate.rules, *DRIFT)}),
         "typical_seconds": {**small.typical_seconds, "reward": 31.0, "preference": 75.0},
     }
     return LifecycleConfig(**{**dict(small), **changed})

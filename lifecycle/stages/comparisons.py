@@ -21,7 +21,7 @@ from lifecycle.data.comparison_rows import (
     pairs_of,
     without_contradictions,
 )
-from lifecycle.data.comparisons_report import ComparisonsReport, Verified
+from lifecycle.data.comparisons_report import ComparisonsReport
 from lifecycle.data.conversations import prompt_key
 from lifecycle.data.curation import Curator
 from lifecycle.data.decontaminate import HeldOut, NgramRule
@@ -34,7 +34,6 @@ from lifecycle.sealing import LOG_FOLDER, SCRATCH_FOLDER, StageConfig, later_fie
 WORKER = "lifecycle.workers.sample"
 ANSWERS = "answers.jsonl"
 FIELDS = ("id", "source", "prompt", "chosen", "rejected")
-SWAPPED = 0.75  # of the labels: more than coins would give
 SAMPLED = "sampled"
 
 
@@ -85,6 +84,13 @@ class ComparisonsConfig(StageConfig):
     min_rating_gap: float = later_field(0.0, ge=0, description="Ratings that differ by no more say nothing.")
     max_contradicted_share: float = later_field(
         0.05, ge=0, le=1, description="Of the pairs that a verifier can decide; more refuse the stage."
+    )
+    max_contaminated_share: float = later_field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Of the pairs, about held-out items: fewer are dropped and named, more refuse the stage, for such "
+        "a set was made from the evaluation.",
     )
     length_level: float = later_field(
         0.97, gt=0.5, le=1, description="Share of pairs that length alone may predict without a warning."
@@ -157,8 +163,9 @@ def curate_comparisons(
     if config.sampled is not None and checkpoint is not None:
         parts.append(_sampled(config, config.sampled, checkpoint, out_dir))
     kept, dropped = _curated(config, suites, parts)
+    reports.not_made_from_the_evaluation(kept, dropped, at_most=config.max_contaminated_share)
     report = _report(config, parts, kept, dropped)
-    _labels_hold(config, report.verified)
+    reports.labels_hold(report.verified, at_most=config.max_contradicted_share)
     for side, rows in kept.items():
         write_rows(out_dir / f"{side}.jsonl", ({name: row[name] for name in FIELDS if name in row} for row in rows))
     (out_dir / reports.REPORT).write_text(report.model_dump_json(indent=1))
@@ -264,19 +271,6 @@ def _report(
         length_level=config.length_level,
         phrase_level=config.phrase_level,
     )
-
-
-def _labels_hold(config: ComparisonsConfig, verified: Verified) -> None:
-    """Raise where a program that can tell says that too many of the other answers are better."""
-    if verified.contradicted > config.max_contradicted_share * verified.decided:
-        share = verified.contradicted / verified.decided
-        swapped = "chosen and rejected look swapped" if share > SWAPPED else "labels look wrong"
-        raise InputError(
-            f"labels_contradict_verifier: expected at most {config.max_contradicted_share:.0%} of the pairs that a "
-            f"verifier can decide to be labelled against it, found {verified.contradicted:,} of {verified.decided:,} "
-            f"({share:.0%}), like {', '.join(verified.examples)}: {swapped}. Look at them, or raise "
-            "comparisons.max_contradicted_share."
-        )
 
 
 def check_rows(config: ComparisonsConfig) -> None:

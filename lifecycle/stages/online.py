@@ -70,11 +70,6 @@ class OnlineConfig(PostTrainingConfig):
             )
         if self.method != "ppo" and self.answers_per_prompt < 2:
             raise ValueError(f"{self.method} compares answers to one prompt: set answers_per_prompt=2 or more")
-        if (self.ranks or 1) > 1:
-            raise ValueError(
-                f"expected one rank, found {self.ranks}: that several ranks learn what one learns is not proven yet. "
-                "Set ranks=1, and zero=0"
-            )
         if self.lora and (self.lora.quantized_base or self.lora.dora):
             raise ValueError("expected plain LoRA for answers to be sampled from; leave quantized_base and dora out")
         return self

@@ -236,7 +236,8 @@ def train(job: OnlineJob, recorder: Recorder) -> Tuned:
 
 
 def in_its_own_process(job: OnlineJob, recorder: Recorder) -> Tuned:
-    posttrain.deepspeed_or_not(job.config)
+    if world_size() == 1:  # several ranks learn under DeepSpeed, whatever the stage
+        posttrain.deepspeed_or_not(job.config)
     return train(job, recorder)
 
 

@@ -7,7 +7,7 @@ from lifecycle.recipes import LifecycleConfig, load
 from lifecycle.recipes.tiny import tiny
 
 
-def test_it_is_tiny_up_to_the_sft_model_and_at_the_gate():
+def test_it_is_tiny_up_to_the_sft_model_and_its_gate_asks_for_drift_besides():
     ours, small = load("instructgpt"), tiny()
     for stage in (
         "suites",
@@ -18,9 +18,11 @@ def test_it_is_tiny_up_to_the_sft_model_and_at_the_gate():
         "demonstrations",
         "sft",
         "comparisons",
-        "gate",
     ):
         assert getattr(ours, stage) == getattr(small, stage)
+    beside = ours.gate.rules[len(small.gate.rules) :]
+    assert ours.gate.rules == (*small.gate.rules, *beside)
+    assert {rule.metric for rule in beside} == {"drift.kl", "drift.preferred"}
     assert ours.stages[-5:] == ("reward", "preference", "evaluate", "gate", "release")
 
 

@@ -174,6 +174,14 @@ def test_prompts_of_the_evaluation_are_dropped_and_named(write_rows, pair, suite
     assert warnings_of(rows, write_rows, suites, heldout, out_dir) == ["asks_evaluation_items"]
 
 
+def test_a_set_made_from_the_evaluation_is_refused(write_rows, pair, suites, heldout, out_dir):
+    train = write_rows("train.jsonl", [pair(n) for n in [*range(1, 60), 900, 901, 902, 903]])
+    with pytest.raises(InputError, match=r"asks_evaluation_items: expected at most 5% .* found 4 of 64 \(6%\)"):
+        curate_comparisons(ComparisonsConfig(train=train, heldout=heldout), suites, out_dir=out_dir)
+    allowed = ComparisonsConfig(train=train, heldout=heldout, max_contaminated_share=0.07)
+    assert curate_comparisons(allowed, suites, out_dir=out_dir).train_pairs == 59
+
+
 def test_tinys_pairs_keep_their_identity_and_bytes(out_dir, suites):
     config = tiny().comparisons
     assert set(canonical(config)) == {"train", "heldout", "licence", "max_bad_row_share", "decontamination"}

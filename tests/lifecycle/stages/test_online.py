@@ -37,7 +37,6 @@ def test_only_an_sft_checkpoint_learns_and_only_a_reward_model_judges(base, sft,
     [
         ({"answers_per_prompt": 1}, "rloo compares answers to one prompt"),
         ({"minibatch_answers": 7}, "a multiple of minibatch_answers, found 16 and 7"),
-        ({"ranks": 2, "zero": 2}, "expected one rank, found 2"),
         ({"lora": Lora(dora=True)}, "expected plain LoRA"),
         ({"precision": "bf16"}, "fp32"),
     ],

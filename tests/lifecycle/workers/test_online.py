@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from lifecycle import launch
 from lifecycle.artifacts import Checkpoint
 from lifecycle.data.jsonl import load_rows
 from lifecycle.errors import ContractError, WorkerFailed
@@ -16,7 +18,7 @@ from lifecycle.stages.online import OnlineConfig, OnlineJob
 from lifecycle.stages.reward import RewardConfig, RewardJob
 from lifecycle.stages.sft import SftConfig, SftJob
 from lifecycle.training.drift import DriftPolicy
-from lifecycle.training.post import Lora
+from lifecycle.training.post import Lora, Tuned
 from lifecycle.workers import learner, online, policy, posttrain, reward, rollout
 from lifecycle.workers import sft as showing
 from lifecycle.workers.job import Recorder
@@ -28,6 +30,7 @@ SETTINGS = {
     "rloo": {"learning_rate": 2e-3},
     "grpo": {"learning_rate": 2e-3},
 }
+WATCHED = {"every_steps": 1, "prompts": 8, "max_new_tokens": 24, "max_disagreement": None}
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +158,21 @@ def test_micro_batches_change_nothing_but_rounding(job):
     assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "zero"), [("ppo", 0), ("ppo", 2), ("grpo", 2)])
+def test_two_ranks_learn_what_one_learns(method, zero, job):
+    """Prompts are answered on one rank or the other, minibatches cut in two: the same steps, up to rounding."""
+    settings = {"epochs": 1, "threads": 1, "micro_batch_rows": 8, "drift": DriftPolicy(**WATCHED, max_kl=None)}
+    one, two = job(method, "one", **settings), job(method, "two", ranks=2, zero=zero, **settings)
+    run(one)
+    launch.run_worker("lifecycle.workers.online", two, Tuned, ranks=2, threads=1)
+    for mine, other in zip(rows_of(one), rows_of(two), strict=True):
+        assert mine == pytest.approx({**other, "time": mine["time"]}, abs=1e-5)
+    weights = [load_file(made.out_dir / "model.safetensors") for made in (one, two)]
+    for name, weight in weights[0].items():
+        assert torch.allclose(weight, weights[1][name], atol=1e-5), name
+
+
 def test_a_killed_run_goes_on_to_the_same_bytes(job):
     """kill -9 after some step; the same command again; the model of an undisturbed run."""
     settings = {"epochs": 2, "save_every_steps": 2, "kl_target": 1.0}
@@ -220,8 +238,7 @@ def test_ppo_learns_from_a_reward_model_whose_critic_begins_as_it(job, compariso
 
 def test_a_policy_that_runs_away_is_stopped_and_the_best_step_before_is_kept(job):
     """The reward is the contract's, the rate a hundred times too high: named, and what is kept has kept the rule."""
-    watched = {"every_steps": 1, "prompts": 8, "max_new_tokens": 24, "max_kl": 1.5, "max_disagreement": None}
-    made = job("rloo", drift=DriftPolicy(**watched), learning_rate=2e-2, warmup_share=0.3)
+    made = job("rloo", drift=DriftPolicy(**WATCHED, max_kl=1.5), learning_rate=2e-2, warmup_share=0.3)
     tuned = run(made)
     assert tuned.findings == {"moved_too_far": 1}
     assert tuned.steps < 32
