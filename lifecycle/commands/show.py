@@ -37,7 +37,8 @@ def add(commands: Any) -> None:
     page = commands.add_parser("report", help="a run, its evaluation or its data as a page that needs nothing else")
     page.add_argument(
         "what",
-        help="the run: its name, how it begins, or `last`; or `evaluation`, `corpus`, `demonstrations`: of a run",
+        help="the run: its name, how it begins, or `last`; or `evaluation`, `corpus`, `demonstrations`, "
+        "`comparisons`: of a run",
     )
     page.add_argument("run", nargs="?", help="whose evaluation or data; default: the newest")
     page.add_argument("--against", metavar="RUN", help="beside this run; of `evaluation`: not beside what was live")
@@ -96,9 +97,13 @@ def show_mask(store: Store, options: argparse.Namespace) -> None:
 def draw_report(options: argparse.Namespace) -> int:
     """Write the page of a run, of its evaluation or of its data, and print where it is."""
     store, out = existing_store(options.store), options.out
-    if options.what in ("corpus", "demonstrations"):
-        write = data_card.report_corpus if options.what == "corpus" else data_card.report_demonstrations
-        write(store, options.run, out)
+    of_data = {
+        "corpus": data_card.report_corpus,
+        "demonstrations": data_card.report_demonstrations,
+        "comparisons": data_card.report_comparisons,
+    }
+    if options.what in of_data:
+        of_data[options.what](store, options.run, out)
         return 0
     # pyarrow, tokenizers and all suites: `show` must not wait for them
     from lifecycle.report import evaluation, run_page

@@ -81,6 +81,19 @@ def report_demonstrations(store: Store, name: str | None, out: str | None) -> No
     print(to)
 
 
+def report_comparisons(store: Store, name: str | None, out: str | None) -> None:
+    """Write the page of comparisons beside the run's record, or as the file asked for, and say where it is."""
+    from lifecycle.report.comparisons_card import card_of
+    from lifecycle.report.comparisons_card_page import page  # jinja2
+
+    run = run_with(store, "comparisons", name)
+    command = f"python -m lifecycle {shlex.join(['report', 'comparisons', run.name])}"
+    to = Path(out) if out else run.folder / "comparisons.html"
+    card = card_of(folder_of(store, "comparisons", run.name))
+    write_atomically(to, page(card, name=run.name, command=command).encode())
+    print(to)
+
+
 def report_corpus(store: Store, name: str | None, out: str | None) -> None:
     """Write the data card beside the run's record, or as the file asked for, and say where it is."""
     from lifecycle.report.data_card_page import write_cards  # jinja2, and what the tokenizer's part needs
