@@ -1,10 +1,11 @@
 """Every way to learn from the same comparisons: DPO, IPO, KTO, ORPO, SimPO, a reward model and PPO, RLOO, GRPO.
 
-    python -m benchmarks.methods --store .lifecycle-methods --seeds 0 1 2 --json docs/methods.json
+    python -m benchmarks.methods --store .lifecycle-methods --seeds 0 1 2 --json docs/methods.json --markdown FILE
 
 All start from one SFT model of the tiny recipe a seed. Held-out pairs say how often the better answer gained on the
-other, held-out items of the contract how answers are, samples to held-out prompts how far the model went. A second call
-reuses what is sealed. Exit code 1 where PPO, RLOO or GRPO misses the bar: sampled exact + 0.15, greedy correct - 0.03.
+other, held-out items of the contract how answers are, samples to held-out prompts how far the model went. A row is
+written when it is there; a second call reuses what is sealed. Exit code 1 where PPO, RLOO or GRPO misses the bar:
+sampled exact + 0.15, greedy correct - 0.03.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from lifecycle.chat.render import load_renderer
 from lifecycle.data.jsonl import load_rows
 from lifecycle.evaluation.decoding import Decoding, Prompt, decode
 from lifecycle.evaluation.faster import faster
+from lifecycle.evaluation.kinds.next_token import BITS
 from lifecycle.evaluation.likelihood import Question, log_probabilities
 from lifecycle.recipes import LifecycleConfig
 from lifecycle.recipes.instructgpt import instructgpt
@@ -43,6 +45,7 @@ from lifecycle.stages.shards import pack_shards
 from lifecycle.stages.suites import collect_suites
 from lifecycle.stages.tokenizer import train_tokenizer
 from lifecycle.store import Store
+from lifecycle.training import drift
 from lifecycle.workers.posttrain import load_model
 
 OFFLINE: dict[str, dict[str, Any]] = {
@@ -68,8 +71,24 @@ GAIN, LOSS = 0.15, 0.03
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far a model is from the SFT model, over held-out pairs and one sample to each of their prompts."""
+
+    preference_accuracy: float
+    """Pairs whose better answer gained on the other; of the SFT model itself, those it finds likelier."""
+    kl: float
+    """Nats an answer, sampled from the model."""
+    kl_token: float
+    length_ratio: float
+    chosen_change: float
+    """Of chosen answers, nats a token."""
+    distinct_2: float
+    """Distinct pairs of tokens in the samples, as a share of those in the SFT model's."""
+
+
+@dataclass(frozen=True)
 class Row:
-    """One method on one seed. The held-out preference accuracy of the SFT model itself is by log-probability alone."""
+    """One method on one seed."""
 
     method: str
     seed: int
@@ -78,6 +97,11 @@ class Row:
     sampled_exact: float
     terse_share: float
     kl: float
+    kl_token: float
+    length_ratio: float
+    chosen_change: float
+    distinct_2: float
+    bits_per_byte: float
     seconds: float
 
 
@@ -119,8 +143,36 @@ class Bench:
         checkpoint, seconds = self.trained(method)
         report: EvalReport = self.make(evaluate, self.recipe.evaluate, checkpoint, self.suites, self.corpus)
         means = {name: score.mean for name, score in report.scores.items()}
-        accuracy, kl = compared(checkpoint, self.sft, self.comparisons)
-        return Row(method, self.seed, accuracy, means[CORRECT], means[EXACT], means[TERSE], kl, seconds)
+        scores = {"contract_score": CORRECT, "sampled_exact": EXACT, "terse_share": TERSE, "bits_per_byte": BITS}
+        found: dict[str, Any] = {name: means[metric] for name, metric in scores.items()}
+        return Row(method, self.seed, **found, **asdict(self.apart(checkpoint)), seconds=seconds)
+
+    def apart(self, checkpoint: Checkpoint) -> Drift:
+        """The checkpoint beside the SFT model it came from."""
+        renderer = load_renderer(self.sft.path)
+        rows = load_rows(self.comparisons.path / "heldout.jsonl")
+        pairs = examples.comparisons(renderer, rows, max_seq_len=self.sft.max_seq_len).rows
+        policy, reference = (faster(load_model(folder).eval()) for folder in (checkpoint.path, self.sft.path))
+        now, then = of_pairs(policy, pairs), of_pairs(reference, pairs)
+        moved = [(a - c, b - d) for (a, b), (c, d) in zip(now, then, strict=True)]
+        margins = [chosen - rejected for chosen, rejected in (now if checkpoint.digest == self.sft.digest else moved)]
+        stop = renderer.protocol.stop_id
+        decoding = Decoding(stop, MOST_TOKENS, 1.0, 0, greedy=False, samples=1)
+        prompts = [Prompt(str(n), pair.prompt_ids) for n, pair in enumerate(pairs)]
+        said, before = decode(policy, prompts, decoding), decode(reference, prompts, decoding)
+        questions = [Question(draw.prompt.ids, [draw.ids + [stop] * draw.stopped]) for draw in said]
+        known = log_probabilities(reference, questions)
+        nats = [draw.log_probability - one.log_probability for draw, (one,) in zip(said, known, strict=True)]
+        tokens, tokens_before = (sum(len(draw.ids) + draw.stopped for draw in some) for some in (said, before))
+        lengths = [len(pair.chosen_ids) for pair in pairs]
+        return Drift(
+            preference_accuracy=statistics.fmean((m > 0) + (m == 0) / 2 for m in margins),
+            kl=statistics.fmean(nats),
+            kl_token=sum(nats) / tokens,
+            length_ratio=tokens / tokens_before,
+            chosen_change=statistics.fmean(chosen / n for (chosen, _), n in zip(moved, lengths, strict=True)),
+            distinct_2=drift.distinct([draw.ids for draw in said], 2) / drift.distinct([d.ids for d in before], 2),
+        )
 
 
 def online(method: str, seed: int) -> LifecycleConfig:
@@ -132,44 +184,39 @@ def online(method: str, seed: int) -> LifecycleConfig:
     return LifecycleConfig(**{**dict(recipe), "preference": config, "reward": reward})
 
 
-def compared(checkpoint: Checkpoint, sft: Checkpoint, comparisons: Comparisons) -> tuple[float, float]:
-    """Share of held-out pairs whose better answer gained on the other, and the sampled KL to the SFT model in nats."""
-    renderer = load_renderer(sft.path)
-    rows = load_rows(comparisons.path / "heldout.jsonl")
-    pairs = examples.comparisons(renderer, rows, max_seq_len=sft.max_seq_len).rows
-    policy, reference = (faster(load_model(folder).eval()) for folder in (checkpoint.path, sft.path))
-    margins = [a - b for a, b in zip(_margins(policy, pairs), _margins(reference, pairs), strict=True)]
-    if checkpoint.digest == sft.digest:
-        margins = _margins(policy, pairs)
-    decoding = Decoding(renderer.protocol.stop_id, MOST_TOKENS, 1.0, 0, greedy=False, samples=1)
-    said = decode(policy, [Prompt(str(n), pair.prompt_ids) for n, pair in enumerate(pairs)], decoding)
-    stop = [renderer.protocol.stop_id]
-    known = log_probabilities(reference, [Question(draw.prompt.ids, [draw.ids + stop * draw.stopped]) for draw in said])
-    kl = statistics.fmean(draw.log_probability - one.log_probability for draw, (one,) in zip(said, known, strict=True))
-    return sum((margin > 0) + (margin == 0) / 2 for margin in margins) / len(margins), kl
+def of_pairs(model: Any, pairs: Sequence[Comparison]) -> list[tuple[float, float]]:
+    """ln p of each pair's chosen and rejected answer."""
+    asked = [Question(pair.prompt_ids, [pair.chosen_ids, pair.rejected_ids]) for pair in pairs]
+    found = log_probabilities(model, asked)
+    return [(chosen.log_probability, rejected.log_probability) for chosen, rejected in found]
 
 
-def _margins(model: Any, pairs: Sequence[Comparison]) -> list[float]:
-    found = log_probabilities(
-        model, [Question(pair.prompt_ids, [pair.chosen_ids, pair.rejected_ids]) for pair in pairs]
-    )
-    return [chosen.log_probability - rejected.log_probability for chosen, rejected in found]
+RESULTS = {
+    "preference_accuracy": "held-out pairs",
+    "contract_score": "greedy correct",
+    "sampled_exact": "sampled exact",
+    "terse_share": "sampled terse",
+    "kl": "KL, nats an answer",
+    "seconds": "seconds",
+}
+DRIFT = {
+    "kl": "KL, nats an answer",
+    "kl_token": "KL, nats a token",
+    "chosen_change": "chosen answers, nats a token",
+    "length_ratio": "length ratio",
+    "distinct_2": "distinct pairs left",
+    "bits_per_byte": "bits per byte",
+}
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row], columns: dict[str, str]) -> str:
     """Means over the seeds, a method a line, in Markdown."""
-    names = ("preference_accuracy", "contract_score", "sampled_exact", "terse_share", "kl", "seconds")
-    lines = [
-        "| method | held-out pairs | greedy correct | sampled exact | sampled terse | KL, nats an answer | seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = [f"| method | seeds | {' | '.join(columns.values())} |", "|---|---:|" + "---:|" * len(columns)]
     for method in dict.fromkeys(row.method for row in rows):
-        values = [[getattr(row, name) for row in rows if row.method == method] for name in names]
-        means = [
-            f"{statistics.fmean(some):.{0 if name == 'seconds' else 3}f}"
-            for name, some in zip(names, values, strict=True)
-        ]
-        lines.append(f"| {method} | " + " | ".join(means) + " |")
+        own = [row for row in rows if row.method == method]
+        means = [statistics.fmean(getattr(row, name) for row in own) for name in columns]
+        cells = [f"{mean:.{0 if name == 'seconds' else 3}f}" for name, mean in zip(columns, means, strict=True)]
+        lines.append(f"| {method} | {len(own)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -194,13 +241,20 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="both tables, of the rows that are there")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
-    benches = [Bench(Store(arguments.store), seed) for seed in arguments.seeds]
-    rows = [bench.row(method) for method in (SFT, *arguments.methods) for bench in benches]
-    print(table(rows))
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    rows: list[Row] = []
+    for seed in arguments.seeds:
+        bench = Bench(Store(arguments.store), seed)
+        for method in (SFT, *arguments.methods):
+            rows.append(bench.row(method))
+            tables = f"{table(rows, RESULTS)}\n\n{table(rows, DRIFT)}\n"
+            if arguments.json:
+                arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+            if arguments.markdown:
+                arguments.markdown.write_text(tables)
+    print(tables)
     for line in missed(rows):
         print(f"missed: {line}")
     return 1 if missed(rows) else 0
