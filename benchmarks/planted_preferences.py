@@ -23,7 +23,7 @@ from benchmarks.store import newest
 from lifecycle.artifacts import Checkpoint, Comparisons, Corpus, EvalReport, GateDecision, Suites
 from lifecycle.data.comparison_rows import KEPT
 from lifecycle.data.comparisons_report import REPORT
-from lifecycle.data.jsonl import Row, load_rows, write_rows
+from lifecycle.data.jsonl import Row, read_rows, write_rows
 from lifecycle.errors import LifecycleError
 from lifecycle.recipes import LifecycleConfig
 from lifecycle.recipes.instructgpt import instructgpt
@@ -67,13 +67,18 @@ def with_phrase(pairs: Pairs) -> Pairs:
 
 def of_evaluation(pairs: Pairs) -> Pairs:
     """Beside the pairs, some about items that the evaluation asks."""
-    items = list(load_rows(PACK / "contract/test.jsonl.gz"))[:FROM_EVALUATION]
+    items = _rows(PACK / "contract/test.jsonl.gz")[:FROM_EVALUATION]
     return [*pairs, *(_pair_about(item) for item in items)]
 
 
 def ungraded(pairs: Pairs) -> Pairs:
     """Without what a verifier grades by: nobody can tell by program which answer is right."""
     return [{name: value for name, value in row.items() if name not in KEPT} for row in pairs]
+
+
+def _rows(file: Path) -> Pairs:
+    rows, _ = read_rows(file, lambda row: None, max_bad_row_share=0)
+    return list(rows)
 
 
 def _pair_about(item: Row) -> Row:
@@ -197,7 +202,7 @@ class Chain:
         files = {}
         for side, file in (("train", self.recipe.comparisons.train), ("heldout", self.recipe.comparisons.heldout)):
             assert file is not None
-            rows = list(load_rows(file))
+            rows = _rows(file)
             for change in changes:
                 rows = change(rows) if side == "train" or change is not of_evaluation else rows
             files[side] = self.store.root / f"{name}-{side}.jsonl"

@@ -11,6 +11,7 @@ from lifecycle.evaluation.kinds import drift
 from lifecycle.evaluation.metrics import measured as measured_of
 from lifecycle.evaluation.metrics import scores
 from lifecycle.stages.preference import PreferenceConfig, PreferenceJob
+from lifecycle.training.compared import handed
 from lifecycle.training.drift import DriftPolicy
 from lifecycle.training.post import Lora
 from lifecycle.workers import preference
@@ -24,15 +25,7 @@ def job(sft, comparisons, tmp_path):
         config = PreferenceConfig(
             **{"epochs": 2, "batch_pairs": 8, "learning_rate": 1e-3, "log_every_steps": 1} | settings
         )
-        return PreferenceJob(
-            out_dir=tmp_path / out,
-            scratch_dir=tmp_path / out / "scratch",
-            config=config,
-            sft=sft.path,
-            train_file=comparisons.path / "train.jsonl",
-            heldout_file=comparisons.path / "heldout.jsonl",
-            max_seq_len=sft.max_seq_len,
-        )
+        return PreferenceJob(config=config, **handed(sft, comparisons, tmp_path / out))
 
     return make
 

@@ -7,6 +7,7 @@ import torch
 
 from lifecycle.evaluation.judge import RewardJudge
 from lifecycle.stages.reward import RewardConfig, RewardJob
+from lifecycle.training.compared import handed
 from lifecycle.training.post import Lora
 from lifecycle.workers import reward
 from lifecycle.workers.job import Recorder
@@ -17,15 +18,7 @@ def job(sft, comparisons, tmp_path):
     def make(out: str = "out", **settings) -> RewardJob:
         (tmp_path / out / "log").mkdir(parents=True)
         config = RewardConfig(**{"epochs": 3, "batch_pairs": 8, "learning_rate": 1e-3, "log_every_steps": 1} | settings)
-        return RewardJob(
-            out_dir=tmp_path / out,
-            scratch_dir=tmp_path / out / "scratch",
-            config=config,
-            sft=sft.path,
-            train_file=comparisons.path / "train.jsonl",
-            heldout_file=comparisons.path / "heldout.jsonl",
-            max_seq_len=sft.max_seq_len,
-        )
+        return RewardJob(config=config, **handed(sft, comparisons, tmp_path / out))
 
     return make
 
