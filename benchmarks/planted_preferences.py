@@ -111,7 +111,11 @@ class Fault:
 
 FAULTS = (
     Fault("labels swapped", ("comparisons: labels_contradict_verifier",), (swapped,)),
-    Fault("labels swapped, which nothing grades", ("preference: contract_falls", "gate: blocked"), (swapped, ungraded)),
+    Fault(
+        "labels swapped, which nothing grades",
+        ("preference: contract_falls", "gate: contract.sampled_exact"),
+        (swapped, ungraded),
+    ),
     Fault("30 % of the labels random", ("comparisons: labels_contradict_verifier",), (random_labels,)),
     Fault("30 % random, which nothing grades", ("preference: labels_disagree",), (random_labels, ungraded)),
     Fault("length the only signal, the longer wins", ("comparisons: length_is_the_signal",), (by_length, ungraded)),
@@ -122,7 +126,7 @@ FAULTS = (
     ),
     Fault(
         "a reward that likes one phrase, PPO",
-        ("preference: labels_swapped", "preference: reward_is_gamed", "gate: blocked"),
+        ("preference: labels_swapped", "preference: reward_is_gamed", "gate: contract.sampled_exact"),
         judge_likes=with_phrase,
     ),
     Fault(
@@ -183,10 +187,10 @@ class Chain:
         report: EvalReport = self._make(evaluate, self.recipe.evaluate, candidate, self.suites, self.corpus)
         self.row.scores = {name: round(score.mean, 4) for name, score in report.scores.items() if "bits" not in name}
         decision: GateDecision = self._make(decide_gate, instructgpt().gate, report)
-        broken = [check for check in decision.checks if check.verdict in ("FAIL", "INCONCLUSIVE", "UNMEASURED")]
+        broken = [check for check in decision.checks if check.required and check.verdict != "PASS"]
         self.row.verdict = decision.verdict
         if not decision.promote:
-            self.row.said.append("gate: blocked")
+            self.row.said += [f"gate: {check.metric}" for check in broken]
             self.row.why = "; ".join(f"{check.metric} {check.verdict.lower()}: {check.reason}" for check in broken)
 
     def _make(self, stage: Callable[..., Any], config: StageConfig | None, *inputs: Any) -> Any:
