@@ -46,7 +46,10 @@ ALERTS = (
     Alert("approval awaited", ("prefect.flow-run.AwaitingApproval",)),
     Alert(
         "canary red",
-        tuple(f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "Blocked", "Inconclusive", "Late")),
+        tuple(
+            f"prefect.flow-run.{state}"
+            for state in ("Failed", "Crashed", "Blocked", "Inconclusive", "Late", "Cancelled")
+        ),
         name=f"!{RESTARTED}",
         deployment=CANARY,
     ),

@@ -12,6 +12,7 @@ ENDED = (
     "Failed",
     "Crashed",
     "Cancelled",
+    "Missed",
     "Released",
     "AwaitingApproval",
     "Blocked",

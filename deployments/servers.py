@@ -34,6 +34,7 @@ NAMES = ("postgres", "prefect", "mlflow")
 PORTS = {"postgres": 5433, "prefect": 4200, "mlflow": 5000}
 DATABASES = ("prefect", "mlflow", "mlflow_users")
 USER = "lifecycle"
+SILENT = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
 class ServersError(Exception):
@@ -85,9 +86,8 @@ class Servers:
                     self._end("prefect")  # services of it that asked just then are dead, and it does not say so
                 self._port_is_free(name)
                 self._start(name)
-            self._wait_for(
-                name
-            )  # also for one that lives and is too busy to answer: a second would find its port taken
+            # Also for one that lives and is too busy to answer: a second would find its port taken.
+            self._wait_for(name)
             if name == "postgres":
                 for database in DATABASES:  # a start that was cut short may have left none
                     self.postgres.create(database)
@@ -126,8 +126,7 @@ class Servers:
             "MLFLOW_TRACKING_USERNAME": USER,
             "MLFLOW_TRACKING_PASSWORD": self._secret("mlflow"),
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # what the automation for dead runs listens for
-            "DO_NOT_TRACK": "1",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
+            **SILENT,
         }
 
     def _start(self, name: str) -> None:
@@ -136,11 +135,11 @@ class Servers:
             "prefect": self._prefect,
             "mlflow": self._mlflow,
         }[name]()
-        log = self.home / "log" / f"{name}.log"
-        with log.open("ab") as out:
+        passwords = str(self._password_file())
+        with (self.home / "log" / f"{name}.log").open("ab") as out:
             process = subprocess.Popen(
                 command,
-                env={**_without_clients(os.environ), **environment},
+                env={**_without_clients(os.environ), **SILENT, "PGPASSFILE": passwords, **environment},
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -165,20 +164,15 @@ class Servers:
     def _prefect(self) -> tuple[list[str], dict[str, str]]:
         port = self.ports["prefect"]
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        leases = self.home / "prefect" / "leases"
         return command, {
             "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_API_DATABASE_CONNECTION_URL": self.postgres.url("postgresql+asyncpg", "prefect"),
-            "PGPASSFILE": str(self._password_file()),
             "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{self._secret('prefect')}",
             "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": self.url("prefect"),
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             "PREFECT_UI_API_URL": f"{self.url('prefect')}/api",
-            # A slot that is held must still be held after this server was restarted.
+            # A slot that is held must still be held after this server was restarted. They are files below PREFECT_HOME.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            "PREFECT_SERVER_CONCURRENCY_FILESYSTEM_LEASE_STORAGE_PATH": str(leases),
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
         }
 
     def _mlflow(self) -> tuple[list[str], dict[str, str]]:
@@ -196,18 +190,14 @@ class Servers:
         command += ["--port", str(port), "--workers", "2", "--serve-artifacts", "--allowed-hosts", here]
         command += ["--artifacts-destination", str(files / "artifacts"), "--cors-allowed-origins", self.url("mlflow")]
         return command, {
-            "MLFLOW_BACKEND_STORE_URI": self.postgres.url(
-                "postgresql+psycopg2", "mlflow"
-            ),  # not on the command line, nor its password
-            "PGPASSFILE": str(self._password_file()),
+            # Not on the command line, nor its password.
+            "MLFLOW_BACKEND_STORE_URI": self.postgres.url("postgresql+psycopg2", "mlflow"),
             "MLFLOW_AUTH_CONFIG_PATH": str(settings),
             "MLFLOW_AUTH_ADMIN_USERNAME": USER,
             "MLFLOW_AUTH_ADMIN_PASSWORD": self._secret("mlflow"),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": self._secret("mlflow_session"),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "DO_NOT_TRACK": "1",
         }
 
     def _answers(self, name: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from lifecycle import sealing
@@ -25,6 +25,7 @@ from lifecycle.stages import (
     tokenizer,
 )
 from lifecycle.stages.online import OnlineConfig, align_online
+from tasks import markdown
 from tasks.adapter import run_stage, stage_task
 from tasks.session import Session
 
@@ -60,4 +61,4 @@ def publish(session: Session, found: Attribution) -> None:
         sealing.write_atomically(folder / "ablation.svg", ablation.picture(found).encode())
     with suppress(Exception):  # the files are the record; this is their picture
         create_table_artifact(ablation.rows(found), key="ablation", description="; ".join(found.sentences))
-        create_markdown_artifact(page, key="ablation-page", description=f"{found.bad} against {found.good}")
+        markdown.publish(page, key="ablation-page", description=f"{found.bad} against {found.good}")

@@ -1,10 +1,10 @@
 """The data card: written beside the run's record, its tables in the Prefect UI, the page in MLflow."""
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.report import data_card_page
 from lifecycle.report.data_card import headline
+from tasks import markdown
 from tasks.session import Session
 from tasks.tracking import one_line
 
@@ -19,7 +19,7 @@ def publish_data_card(session: Session) -> None:
         card = data_card_page.write_cards(run)
         session.tracker.record("report", run=run.name, path=str(run.data_card))
         page = run.data_card.with_suffix(".md").read_text(encoding="utf-8")
-        create_markdown_artifact(page, key="data-card", description=headline(card))
+        markdown.publish(page, key="data-card", description=headline(card))
     except Exception as error:  # whatever a picture, a disk or the UI raise
         problem = f"the data card could not be published: {one_line(error)}"
         get_run_logger().warning("%s", problem)

@@ -2,11 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from prefect.artifacts import create_markdown_artifact
-
 from lifecycle.diagnosis.records import Records
 from lifecycle.diagnosis.verdict import diagnose
 from lifecycle.report import diagnosis, run_page
+from tasks import markdown
 from tasks.tracking import one_line
 
 if TYPE_CHECKING:
@@ -26,6 +25,6 @@ def explain(session: "Session") -> None:
             found = diagnose(Records(session.store, session.run))
             said = diagnosis.headline(found)
             session.display.say(f"most likely {said}; python -m lifecycle diagnose {session.run.name}")
-            create_markdown_artifact(diagnosis.markdown(found), key="diagnosis", description=said)
+            markdown.publish(diagnosis.markdown(found), key="diagnosis", description=said)
     except Exception as error:
         session.display.say(f"the run's page could not be drawn: {one_line(error)}")

@@ -1,10 +1,9 @@
 from contextlib import suppress
 
-from prefect.artifacts import create_markdown_artifact
-
 from lifecycle.artifacts import Checkpoint, EvalReport, GateDecision
 from lifecycle.report.decision import sentence
 from lifecycle.stages import gate as stage
+from tasks import markdown
 from tasks.adapter import run_stage, stage_task
 from tasks.session import Session
 
@@ -23,5 +22,5 @@ def decide_gate(
     decision = run_stage(session, stage.decide_gate, config, report, live, earlier, baseline)
     with suppress(Exception):  # a copy of the page that is sealed with the decision
         page = (decision.path / "decision.md").read_text(encoding="utf-8")
-        create_markdown_artifact(page, key="gate-decision", description=sentence(decision))
+        markdown.publish(page, key="gate-decision", description=sentence(decision))
     return decision

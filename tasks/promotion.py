@@ -4,7 +4,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from lifecycle import provenance, sealing
@@ -12,7 +11,7 @@ from lifecycle.artifacts import GateDecision, Release
 from lifecycle.errors import InputError, PromotionConflict
 from lifecycle.ledger import Entry, Ledger
 from lifecycle.store import Store
-from tasks import approval, events
+from tasks import approval, events, markdown
 from tasks.session import PromotionRequest, Session
 
 PREVIOUS = "previous"
@@ -41,7 +40,7 @@ def ask_for_approval(session: Session, release: Release, decision: GateDecision)
     page = approval.page_of(session, release, decision)
     sealing.write_atomically(session.run.folder / "approval.md", page.encode())
     with suppress(Exception):  # the file beside the run's record says the same
-        create_markdown_artifact(page, key="approval", description=f"release {release.digest[:12]} awaits approval")
+        markdown.publish(page, key="approval", description=f"release {release.digest[:12]} awaits approval")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from lifecycle.report import evaluation, summary
 from lifecycle.report.page import verdict
+from tasks import markdown
 from tasks.session import Session
 from tasks.tracking import one_line
 
@@ -21,7 +21,7 @@ def publish_report(session: Session) -> Path | None:
         evaluation.write_page(findings, run, run.evaluation_page)
         session.tracker.record("report", run=run.name, path=str(run.evaluation_page))
         text = summary.markdown(findings, path=run.evaluation_page)
-        create_markdown_artifact(text, key="evaluation-report", description=verdict(findings))
+        markdown.publish(text, key="evaluation-report", description=verdict(findings))
     except Exception as error:  # whatever a picture, a disk or the UI raise: the decision is sealed, this only shows it
         problem = f"the evaluation's page could not be published: {one_line(error)}"
         logger.warning("%s", problem)

@@ -5,11 +5,12 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from prefect import get_client
-from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
+from lifecycle.pages.render import escaped
 from lifecycle.report.key_numbers import duration
 from lifecycle.report.screens import number_of
+from tasks import markdown
 
 if TYPE_CHECKING:
     from tasks.session import Session
@@ -38,7 +39,7 @@ def is_cancelling() -> bool:
 def sum_up(session: "Session") -> None:
     """What came out of every stage, how the run ended, and where to look further."""
     with suppress(Exception):  # the store has the record
-        create_markdown_artifact(page_of(session), key="run", description=f"{session.state}: {session.message}"[:250])
+        markdown.publish(page_of(session), key="run", description=f"{session.state}: {session.message}"[:250])
 
 
 def page_of(session: "Session") -> str:
@@ -47,7 +48,7 @@ def page_of(session: "Session") -> str:
     lines = [
         f"# {run.name}: {session.state}",
         "",
-        _text(session.message) or "Every stage is sealed.",
+        escaped(session.message) or "Every stage is sealed.",
         "",
         f"Recipe `{record.recipe.rpartition('/')[2]}`" + "".join(f", `{setting}`" for setting in record.settings),
         "",
@@ -56,7 +57,9 @@ def page_of(session: "Session") -> str:
     ]
     for stage in run.stages:
         how, took = ("reused", "") if stage.reused else ("made", duration(stage.seconds))
-        lines.append(f"| {stage.stage} | {how} | {took} | {_text(shorten(number_of(stage), CELL, placeholder=' …'))} |")
+        lines.append(
+            f"| {stage.stage} | {how} | {took} | {escaped(shorten(number_of(stage), CELL, placeholder=' …'))} |"
+        )
     return "\n".join([*lines, "", *_where(session)]) + "\n"
 
 
@@ -71,8 +74,3 @@ def _where(session: "Session") -> list[str]:
         "everything": run.folder,
     }
     return links + [f"- {what}: `{path}`" for what, path in pages.items() if path.exists()]
-
-
-def _text(words: str) -> str:
-    """Words of ours inside a table: no line breaks, no bars."""
-    return " ".join(words.split()).replace("|", "\\|")

@@ -117,8 +117,8 @@ class House:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
-    def api(self, method: str, path: str, **body: Any) -> Any:
-        """An answer of the Prefect server."""
+    def api(self, method: str, path: str, items: list[Any] | None = None, **body: Any) -> Any:
+        """An answer of the Prefect server to an object or a list."""
         import httpx
 
         user, _, password = self.environment["PREFECT_API_AUTH_STRING"].partition(":")
@@ -126,7 +126,7 @@ class House:
             url = self.environment["PREFECT_API_URL"]
             token = client.get(f"{url}/csrf-token", params={"client": "tests"}).json()["token"]
             headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
-            answer = client.request(method, url + path, headers=headers, json=body or None)
+            answer = client.request(method, url + path, headers=headers, json=items or body or None)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

@@ -107,9 +107,13 @@ def test_a_red_canary_is_one_alert_and_not_a_crash_or_a_blocked_gate_too(house, 
     message = "CanaryRed: canary red: corpus kept_share: expected 0.93 to 0.95, found 0.31"
     end(house, CANARY, "night", "FAILED", "Failed", message)
     end(house, CANARY, "another-night", "FAILED", "Blocked")
+    end(house, CANARY, "dropped-night", "CANCELLED", "Cancelled", "Deployment concurrency limit reached.")
+    end(house, CANARY, "missed-night", "CANCELLED", "Missed", "another night makes up for it")
     told.settle()
     assert told.about("night") == ["canary red"]
     assert told.about("another-night") == ["canary red"]
+    assert told.about("dropped-night") == ["canary red"], "nobody would miss it"
+    assert told.about("missed-night") == []
     assert any(message in _text(mail).replace("\n", " ") for mail in told.mails)
 
 

@@ -23,7 +23,7 @@ def session(tmp_path):
 
 def test_a_run_is_summed_up_in_one_table_with_links(session):
     page = run_page.page_of(session)
-    assert page.startswith("# run-1: RELEASED\n\nall \\| passed against live\n")
+    assert page.startswith("# run-1: RELEASED\n\nall &#124; passed against live\n")
     assert "Recipe `tiny`, `sft.epochs=2`" in page
     assert "| release | made | 1:15 | exact 0.900 |" in page
     assert "| again | reused |  | exact 0.900 |" in page
