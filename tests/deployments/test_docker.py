@@ -52,7 +52,7 @@ def test_compose_follows_the_specification_and_every_reference_resolves():
             assert port.startswith("127.0.0.1:"), "a server is for this machine until somebody decides otherwise"
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-        assert "healthcheck" in service or "POOL" in service["environment"]
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
     images = [service["image"] for service in parsed["services"].values() if "build" not in service]
     assert all(re.fullmatch(rf"[a-z]+{DIGEST}", image) for image in images)
     assert parsed["services"]["postgres"]["user"] == "postgres"
@@ -67,6 +67,13 @@ def test_an_image_is_pinned_and_does_not_run_as_root(file):
     installs = [line for line in lines if "pip install" in line]
     assert installs
     assert all("-c constraints.txt" in line for line in installs)
+
+
+def test_a_build_is_given_what_it_copies_and_no_password():
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    copies = [line.split() for file in DOCKERFILES for line in file.read_text().splitlines() if line.startswith("COPY")]
+    assert lines[0] == "*"
+    assert {line[1:] for line in lines if line.startswith("!")} == {source for copy in copies for source in copy[1:-1]}
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
