@@ -27,6 +27,7 @@ from lifecycle.store import Store
 from tasks import tracking
 from tasks.session import (
     AblationRequest,
+    DiagnosisRequest,
     EngineName,
     PromotionRequest,
     Request,
@@ -49,13 +50,16 @@ FLOWS = {
     "promote": "promote",
     "rollback": "rollback",
     "ablate": "ablate",
+    "diagnose": "diagnose",
 }
 BY_HAND = ("promote", "rollback")
 OF_RUNS = ("ablate",)  # the recipes are those of the runs it is about
-REQUESTS: dict[str, type[Request]] = {
+LOOKING = ("diagnose",)  # no run of its own: nothing is made
+REQUESTS: dict[str, type[Request | DiagnosisRequest]] = {
     "promote": PromotionRequest,
     "rollback": PromotionRequest,
     "ablate": AblationRequest,
+    "diagnose": DiagnosisRequest,
 }
 BLOCKED, INTERRUPTED = 3, 130
 
@@ -65,7 +69,7 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _preempt)
     try:
         request = parse(name, arguments)
-        if name not in OF_RUNS:
+        if isinstance(request, Request) and name not in OF_RUNS:
             recipe = checked_recipe(request)
             if name not in BY_HAND:
                 check_rows(recipe)
@@ -78,7 +82,7 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def run(name: str, request: Request, store: Store) -> int:
+def run(name: str, request: Request | DiagnosisRequest, store: Store) -> int:
     """Start a server if none is there, run the flow, show how it ended."""
     temporary = server.prepare(store.root)
     flow: Flow[..., Any] = getattr(importlib.import_module(f"flows.{name}"), FLOWS[name])
@@ -87,7 +91,7 @@ def run(name: str, request: Request, store: Store) -> int:
         temporary.wait()
     state = cast("State[Any]", flow(request, return_state=True))
     record = Run(store.root / "runs" / str(request.run))
-    if record.folder.exists():
+    if record.folder.exists() and name not in LOOKING:
         screens.final(store, record, prefect_url=None if temporary else os.environ["PREFECT_API_URL"])
     if state.is_completed():
         return 0
@@ -102,22 +106,27 @@ def run(name: str, request: Request, store: Store) -> int:
     return 1
 
 
-def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
+def parse(name: str, arguments: Sequence[str] | None = None) -> Request | DiagnosisRequest:
     """The request a command line describes; ConfigError where it cannot be one."""
     parser = argparse.ArgumentParser(prog=f"python -m flows.{name}", description=__doc__, formatter_class=_Help)
-    if name not in OF_RUNS:
+    if name in LOOKING:
+        _add_looking(parser)
+    if name not in (*OF_RUNS, *LOOKING):
         parser.add_argument(
             "--recipe", default="tiny", metavar="NAME", help="a recipe, or a file: my_recipes.py:name (tiny)"
         )
         parser.add_argument(
             "--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="change it"
         )
-    parser.add_argument(
-        "--rebuild", action="append", default=[], metavar="STAGE", help="make again if its code changed"
-    )
-    parser.add_argument("--accept-drift", action="append", default=[], metavar="STAGE", help="keep although it changed")
+    if name not in LOOKING:
+        parser.add_argument(
+            "--rebuild", action="append", default=[], metavar="STAGE", help="make again if its code changed"
+        )
+        parser.add_argument(
+            "--accept-drift", action="append", default=[], metavar="STAGE", help="keep although it changed"
+        )
     parser.add_argument("--store", default=default_store(), metavar="DIR", help="LIFECYCLE_STORE, or .lifecycle")
-    if name not in BY_HAND:
+    if name not in (*BY_HAND, *LOOKING):
         parser.add_argument("--engine", default="here", choices=get_args(EngineName), help="where shards are worked on")
         parser.add_argument(
             "--workers", type=int, default=0, metavar="N", help="threads or processes; dask: how many to wait for"
@@ -128,7 +137,7 @@ def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
         parser.add_argument(
             "--budget-hours", type=float, default=0, metavar="H", help="an alarm when it takes longer; it goes on"
         )
-    if name not in (*BY_HAND, *OF_RUNS):
+    if name not in (*BY_HAND, *OF_RUNS, *LOOKING):
         parser.add_argument("--canary", action="store_true", help="stop where a number leaves what the recipe expects")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live screen")
     if name in BY_HAND:
@@ -150,11 +159,19 @@ def parse(name: str, arguments: Sequence[str] | None = None) -> Request:
         os.environ[PLAIN] = "1"
     kind = REQUESTS.get(name, Request)
     try:
-        return kind(run=new_name(), **{**options, "store": Path(options["store"]).expanduser().absolute()})
+        return kind(**{"run": new_name(), **options, "store": Path(options["store"]).expanduser().absolute()})
     except ValidationError as error:
         found = [("".join(f"--{option}: " for option in item["loc"][:1]), item["msg"]) for item in error.errors()]
         reasons = "; ".join(option + message.removeprefix("Value error, ") for option, message in found)
         raise ConfigError(f"{reasons}. See --help.") from error
+
+
+def _add_looking(parser: argparse.ArgumentParser) -> None:
+    """What a flow takes that only looks at a run."""
+    parser.add_argument("--run", default="last", metavar="RUN", help="its name, how it begins, or `last` (default)")
+    parser.add_argument("--against", default="", metavar="RUN", help="a run that did better, to see what differs")
+    parser.add_argument("--measure", action="store_true", help="first ask the checkpoints what is not on record")
+    parser.add_argument("--items", type=int, default=120, metavar="N", help="of each suite, where --measure asks")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

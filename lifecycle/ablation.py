@@ -141,7 +141,7 @@ def _same_recipe(stage: str, good: Recorded, bad: Recorded) -> bool:
 def _own_difference(good: Manifest, bad: Manifest) -> str | None:
     if good.digest == bad.digest:
         return None
-    was, now = dict(_flat(good.config)), dict(_flat(bad.config))
+    was, now = dict(flat(good.config)), dict(flat(bad.config))
     changed = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
     said = [f"{key} {was.get(key)!r} in the good run, {now.get(key)!r} in the bad one" for key in changed]
     if good.revision != bad.revision or good.source != bad.source:
@@ -152,9 +152,10 @@ def _own_difference(good: Manifest, bad: Manifest) -> str | None:
     return "; ".join(said) or None
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as `horizon.steps`."""
+    found: list[tuple[str, Any]] = []
     for name, value in values.items():
         nested = isinstance(value, Mapping) and value
-        flat += _flat(value, f"{prefix}{name}.") if nested else [(f"{prefix}{name}", value)]
-    return flat
+        found += flat(value, f"{prefix}{name}.") if nested else [(f"{prefix}{name}", value)]
+    return found

@@ -1,11 +1,21 @@
-"""The page of a run, drawn when it ends; where it disappointed, the likeliest reason, said here and in the UI."""
+"""What a run shows about itself: its page and, where it disappointed or somebody asks, the likeliest reason."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lifecycle.commands.diagnose import looked_at
+from lifecycle.diagnosis.comparison import Comparison
 from lifecycle.diagnosis.records import Records
-from lifecycle.diagnosis.verdict import diagnose
-from lifecycle.report import diagnosis, run_page
+from lifecycle.diagnosis.verdict import Diagnosis, diagnose
+from lifecycle.report import comparison, diagnosis, run_page
+from lifecycle.runs import find_run
+from lifecycle.store import Store
 from tasks import markdown
+from tasks.session import DiagnosisRequest
 from tasks.tracking import one_line
 
 if TYPE_CHECKING:
@@ -28,3 +38,22 @@ def explain(session: "Session") -> None:
             markdown.publish(diagnosis.markdown(found), key="diagnosis", description=said)
     except Exception as error:
         session.display.say(f"the run's page could not be drawn: {one_line(error)}")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def look_at(store: Store, request: DiagnosisRequest) -> tuple[Diagnosis, Comparison | None]:
+    """Measure if asked for, and diagnose."""
+    return looked_at(store, request.run, request.against, measured=request.measure, items=request.items, say=print)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def publish(store: Store, found: Diagnosis, beside: Comparison | None) -> Path:
+    """The answer among the run's artifacts in the UI, and the run's page drawn again with it."""
+    run = find_run(store, found.run)
+    against = None if beside is None else find_run(store, beside.against)
+    page = run.page if against is None else run.folder / f"report-against-{against.name}.html"
+    run_page.write(store, run, page, against)
+    text = diagnosis.markdown(found) + ("" if beside is None else "\n" + comparison.markdown(beside))
+    with suppress(Exception):  # the page is the record; this is its picture
+        markdown.publish(f"{text}\nThe whole page: `{page}`\n", key="diagnosis", description=diagnosis.headline(found))
+    return page

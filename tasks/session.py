@@ -127,6 +127,22 @@ class AblationRequest(Request):
     metrics: list[str] = Field([], title="Metrics", description="What to explain; empty: what the bad run's gate saw.")
 
 
+class DiagnosisRequest(BaseModel):
+    """Which run to look at, and what it is held against. Nothing is trained, and nothing is promoted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_in_this_order)
+
+    run: str = Field("last", title="Run", min_length=1, description="Its name, how it begins, or `last`.")
+    against: str = Field("", title="Against", description="A run that did better, to see what differs; may be empty.")
+    measure: bool = Field(
+        False, title="Measure", description="First ask the checkpoints what the evaluation did not: bounded, on record."
+    )
+    items: int = Field(120, ge=30, le=1000, title="Items", description="Of each suite, where Measure asks.")
+    store: Annotated[str, BeforeValidator(_text_of_path)] = Field(
+        "", title="Store", description="Folder that holds every artifact and record; LIFECYCLE_STORE when empty."
+    )
+
+
 class Session:
     """One run at work."""
 
@@ -193,7 +209,7 @@ def working_on(request: Request, flow: str, plan: Sequence[str]) -> Iterator[Ses
             run_page.sum_up(session)
 
 
-def store_of(request: Request) -> Store:
+def store_of(request: Request | DiagnosisRequest) -> Store:
     """The store a request names, or the one of the environment."""
     return Store(Path(request.store or default_store()))
 

@@ -13,6 +13,8 @@ from lifecycle import sealing
 from lifecycle.artifacts import EvalReport, GateDecision
 from lifecycle.chat.render import load_renderer
 from lifecycle.data.jsonl import Row, load_rows
+from lifecycle.diagnosis import measurement
+from lifecycle.diagnosis.measurement import Measurement
 from lifecycle.errors import DamagedArtifact
 from lifecycle.evaluation.items import Item, read_items
 from lifecycle.runs import Run, StageRecord
@@ -87,6 +89,11 @@ class Records:
         return None
 
     @cached_property
+    def measured(self) -> Measurement | None:
+        """What `diagnose --measure` found about exactly these artifacts."""
+        return measurement.read(self)
+
+    @cached_property
     def items(self) -> list[Item]:
         """Every record of the candidate's report; none where they cannot be read, which each probe then says."""
         try:
@@ -118,6 +125,11 @@ class Records:
         return [
             (int(row["step"]), float(row[name])) for row in self._log(stage, "metrics") if row.get(name) is not None
         ]
+
+    def timed(self, stage: str, name: str) -> list[tuple[int, float, float]]:
+        """Step, clock and value of everything a stage's worker measured under a name."""
+        rows = (row for row in self._log(stage, "metrics") if row.get(name) is not None and "time" in row)
+        return [(int(row["step"]), float(row["time"]), float(row[name])) for row in rows]
 
     def validations(self, stage: str) -> list[dict[str, float]]:
         """The last measurement on held-out rows, as the worker wrote it; empty without one."""

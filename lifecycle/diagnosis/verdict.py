@@ -19,6 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lifecycle.diagnosis.comparison import Comparison, weighed
 from lifecycle.diagnosis.probes import PROBES
 from lifecycle.diagnosis.readings import PROBLEMS, Answer, Knob, Problem, Reading, Unmeasured
 from lifecycle.diagnosis.records import Records
@@ -87,9 +88,10 @@ class Diagnosis(BaseModel):
         return self.ranking[0]
 
 
-def diagnose(run: Records, weights: Weights | None = None) -> Diagnosis:
-    """Every probe's reading of a run, and which problem they speak for."""
-    answers = [probe(run) for probe in PROBES]
+def diagnose(run: Records, weights: Weights | None = None, comparison: Comparison | None = None) -> Diagnosis:
+    """Every probe's reading of a run, held against another run where one is given, and what they speak for."""
+    answers: Sequence[Answer] = [probe(run) for probe in PROBES]
+    answers = answers if comparison is None else weighed(answers, comparison)
     measured = [item.score for item in run.items if item.mode == "greedy" and item.score is not None]
     return Diagnosis(
         run=run.run.name,

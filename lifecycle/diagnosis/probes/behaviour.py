@@ -75,7 +75,7 @@ def kinds_shown(run: Records) -> Seen | str:
         return "needs demonstrations made here and generated answers"
     asked = Counter(_kind(each.row) for each in run.asked if each.item.score is not None)
     wrong = Counter(_kind(each.row) for each in failed(run.asked))
-    shown = Counter(_demonstrated(row) for row in load_rows(run.folders["demonstrations"] / "train.jsonl"))
+    shown = Counter(kind_demonstrated(row) for row in load_rows(run.folders["demonstrations"] / "train.jsonl"))
     rows = sum(shown.values())
     overall = sum(wrong.values()) / max(1, sum(asked.values()))
     missing = {
@@ -170,7 +170,7 @@ def _kind(row: dict[str, Any]) -> str:
     return f"{row['field']}, {'absent' if row.get('value') is None else 'present'}"
 
 
-def _demonstrated(row: dict[str, Any]) -> str:
+def kind_demonstrated(row: dict[str, Any]) -> str:
     answer = _answer_of(row)
     if answer is None or len(answer) != 1:
         return ""
@@ -195,6 +195,15 @@ def _record_of(row: dict[str, Any]) -> dict[str, Any] | None:
                         continue
                     return found if isinstance(found, dict) else None
     return None
+
+
+def agrees(row: dict[str, Any]) -> bool | None:
+    """Whether a conversation's answer gives the value its record has; None where that cannot be checked."""
+    answer, record = _answer_of(row), _record_of(row)
+    if answer is None or record is None or len(answer) != 1:
+        return None
+    ((field, value),) = answer.items()
+    return bool(record.get(field) == value)
 
 
 def _examples(some: list[Asked]) -> tuple[str, ...]:

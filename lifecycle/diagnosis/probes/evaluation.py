@@ -2,10 +2,12 @@
 
 from collections import Counter
 
+from lifecycle.artifacts import EvalReport
 from lifecycle.diagnosis.probes.probe import Seen, knob, probe
 from lifecycle.diagnosis.readings import between
 from lifecycle.diagnosis.records import Records
 
+CEILING = 0.995
 FEW = 30  # items, below which hardly any margin can be shown
 
 
@@ -133,3 +135,99 @@ def room_to_move(run: Records) -> Seen | str:
         refuted_by="a suite of other items with the same result",
         knobs=(knob(run, "suites", "add items, of other records and other kinds"),),
     )
+
+
+@probe("eval_blindness")
+def ceiling_or_floor(run: Records) -> Seen | str:
+    """Gated metrics that are all but 1, or all but 0, for the candidate and for what it is compared with.
+
+    There the two cannot differ, whatever was trained: the gate looks where nothing can be seen.
+    """
+    other = _another(run)
+    if run.report is None or run.decision is None or other is None:
+        return "needs a gate, and a second report on the same suites"
+    gated = list(dict.fromkeys(check.metric for check in run.decision.checks))
+    both = {
+        name: (run.report.scores[name].mean, other.scores[name].mean)
+        for name in gated
+        if name in run.report.scores and name in other.scores
+    }
+    means = {name: pair for name, pair in both.items() if None not in pair}
+    if not means:
+        return "no gated metric was measured in both reports"
+    stuck = [
+        name
+        for name, pair in means.items()
+        if min(value or 0.0 for value in pair) >= CEILING or max(value or 0.0 for value in pair) <= 1 - CEILING
+    ]
+    return Seen(
+        strength=between(len(stuck) / len(means), 0.5, 1.0),
+        says=f"{len(stuck)} of {len(means)} gated metrics are at their ceiling or floor in both reports"
+        + (f": {', '.join(stuck)}" if stuck else ""),
+        seen="suites",
+        source=run.source("evaluate"),
+        stage="suites",
+        refuted_by="harder items on which the two score alike",
+        knobs=(knob(run, "suites", "add items that one of the two gets wrong"),) if stuck else (),
+    )
+
+
+@probe("eval_blindness")
+def suites_that_do_not_move(run: Records) -> Seen | str:
+    """Suites whose every metric stays where it is while the first gated one is shown to move between two checkpoints.
+
+    Such a suite measures something else than the contract. It may be meant to: the reading is weak by itself.
+    """
+    other = _another(run)
+    if run.report is None or run.decision is None or other is None or not run.decision.checks:
+        return "needs a gate, and a second report on the same suites"
+    first = run.decision.checks[0].metric.partition(".")[0]
+    moved: dict[str, bool] = {}
+    for name, score in run.report.scores.items():
+        suite, there = name.partition(".")[0], other.scores.get(name)
+        if there is not None and None not in (score.low, score.high, there.low, there.high):
+            apart = (score.low or 0.0) > (there.high or 0.0) or (score.high or 0.0) < (there.low or 0.0)
+            moved[suite] = moved.get(suite, False) or apart
+    if len(moved) < 2 or not moved.get(first):
+        return f"needs two suites, and a checkpoint from which {first} is shown to differ"
+    still = [suite for suite, has in moved.items() if not has]
+    return Seen(
+        strength=0.3 * len(still) / (len(moved) - 1),
+        says=f"{first} moved; {', '.join(still) or 'no suite'} did not"
+        + (f", of {len(moved)} suites" if still else f": all {len(moved)} do"),
+        seen="suites",
+        source=run.source("evaluate"),
+        stage="suites",
+        refuted_by="a checkpoint that is better at what that suite is for, and moves it",
+        knobs=(knob(run, "suites", f"look at the items of {still[0]}"),) if still else (),
+    )
+
+
+@probe("eval_blindness")
+def judge_position(run: Records) -> Seen | str:
+    """Pairs on which a judge changes its mind when the two answers change places.
+
+    A judge that favours a place measures the order (Zheng et al. 2023, arxiv.org/abs/2306.05685, section 3.3).
+    """
+    verdicts = [item.grades["consistent"] for item in run.items if item.grades.get("consistent") is not None]
+    if not verdicts:
+        return "no suite is judged in pairs"
+    odd = sum(not verdict for verdict in verdicts)
+    return Seen(
+        strength=between(odd / len(verdicts), 0.05, 0.3),
+        says=f"the judge prefers the other answer on {odd} of {len(verdicts)} pairs once their order is turned",
+        seen="evaluate",
+        source=run.source("evaluate"),
+        stage="suites",
+        failing=odd,
+        refuted_by="a judge that reads one answer at a time and says the same",
+        knobs=(knob(run, "suites", "use a judge that scores each answer alone"),) if odd else (),
+    )
+
+
+def _another(run: Records) -> EvalReport | None:
+    """What the candidate was compared with; else the report on the SFT checkpoint, where there is one."""
+    for stage in ("evaluate_live", "evaluate_base"):
+        if stage in run.folders:
+            return EvalReport.load(run.folders[stage])
+    return run.report_of("sft") if run.candidate != "sft" else None

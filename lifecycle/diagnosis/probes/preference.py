@@ -3,11 +3,15 @@
 import math
 
 from lifecycle.artifacts import EvalReport
+from lifecycle.data.jsonl import load_rows
+from lifecycle.diagnosis.probes.behaviour import agrees
 from lifecycle.diagnosis.probes.probe import Seen, knob, probe
 from lifecycle.diagnosis.readings import Knob, between
 from lifecycle.diagnosis.records import Asked, Records
 
 STAGE = "preference"
+FEW = 30  # answers of a bucket, below which nothing is said about it
+LENGTHENED = 0.1
 NONE = "the run learned from no comparisons"
 Z = 1.96
 
@@ -121,6 +125,78 @@ def length_alone(run: Records) -> Seen | str:
         stage="comparisons",
         refuted_by="pairs of equal length that teach the same",
         knobs=(knob(run, "comparisons", "add pairs in which the longer answer wins as often as the shorter"),),
+    )
+
+
+@probe("preference")
+def labels_and_verifier(run: Records) -> Seen | str:
+    """Pairs whose answers can be checked against the record in their prompt, and of which the wrong one is labelled
+    to win.
+
+    A reward that disagrees with what can be verified teaches what it likes, not what is so (Gao et al. 2022, "Scaling
+    laws for reward model overoptimization", arxiv.org/abs/2210.10760).
+    """
+    if "comparisons" not in run.folders:
+        return NONE
+    checked = wrong = 0
+    examples: list[str] = []
+    for row in load_rows(run.folders["comparisons"] / "train.jsonl"):
+        chosen, rejected = (agrees({"messages": [*row["prompt"], *row[side]]}) for side in ("chosen", "rejected"))
+        if chosen is None or rejected is None:
+            continue
+        checked += 1
+        if rejected and not chosen:
+            wrong += 1
+            examples.append(f"{row['id']}: wins {row['chosen'][-1]['content']}, loses {row['rejected'][-1]['content']}")
+    if not checked:
+        return "no pair carries a record that both answers could be checked against"
+    return Seen(
+        strength=between(wrong / checked, 0.02, 0.2),
+        says=f"in {wrong} of {checked} pairs that can be checked the answer that is wrong is labelled to win",
+        seen="comparisons",
+        source=run.source("comparisons"),
+        stage="comparisons",
+        examples=tuple(examples[:3]),
+        refuted_by="these pairs removed, and nothing changes",
+        knobs=(knob(run, "comparisons", "remove the pairs in which a wrong answer wins"),) if wrong else (),
+    )
+
+
+@probe("preference")
+def won_by_length(run: Records) -> Seen | str:
+    """Items won and lost since SFT, by whether their sampled answer became shorter, stayed or became longer.
+
+    Losses among answers of another length, and none among those that kept theirs, say that length was learned and not
+    quality (Singhal et al. 2023, arxiv.org/abs/2310.03716, section 3: within buckets of length, rewards hardly differ).
+    """
+    if STAGE not in run.manifests:
+        return NONE
+    before = run.report_of("sft")
+    if before is None or run.report is None:
+        return "the SFT checkpoint was not evaluated on these items: `diagnose --measure` does it"
+    old = {item.key: item for item in run.items_of(before) if item.mode == "sampled" and item.tokens}
+    pairs = [(old[item.key], item) for item in run.items if item.key in old and item.tokens]
+    buckets: dict[str, list[float]] = {"shorter": [], "as long": [], "longer": []}
+    for was, now in pairs:
+        if was.score is not None:
+            ratio = now.tokens / was.tokens
+            name = "shorter" if ratio < 1 - LENGTHENED else "longer" if ratio > 1 + LENGTHENED else "as long"
+            buckets[name].append((now.score or 0.0) - was.score)
+    rates = {name: sum(moved) / len(moved) for name, moved in buckets.items() if len(moved) >= FEW}
+    if not {"shorter", "longer"} & set(rates):
+        return f"fewer than {FEW} sampled answers changed their length since SFT"
+    changed = {name: rate for name, rate in rates.items() if name != "as long"}
+    worst = min(changed, key=changed.__getitem__)
+    kept = rates.get("as long", 0.0)
+    return Seen(
+        strength=between(kept - changed[worst], 0.1, 0.5) if changed[worst] < 0 else 0.0,
+        says="won minus lost since SFT: "
+        + ", ".join(f"{rate:+.0%} of {len(buckets[name])} {name}" for name, rate in rates.items()),
+        seen=STAGE,
+        source=f"{run.source('sft')} and {run.source(STAGE)}",
+        stage="comparisons",
+        refuted_by="as many losses among answers that kept their length",
+        knobs=(knob(run, "comparisons", "add pairs in which length does not tell the winner"),),
     )
 
 

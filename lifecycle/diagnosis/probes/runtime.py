@@ -1,9 +1,15 @@
 """Memory and runtime: what was trained is not what was asked for, or nothing was."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean, median
+
 from lifecycle.diagnosis.probes.probe import Seen, knob, probe
 from lifecycle.diagnosis.readings import Knob, between
 from lifecycle.diagnosis.records import Records
 
+AROUND = 5  # losses on either side of a break
+BREAK_SECONDS = 20.0
 TRAINED = ("pretrain", "sft", "reward", "preference")
 
 # What a failure's message says, and what is then the cheapest thing to do about it.
@@ -117,6 +123,80 @@ def steps_done(run: Records) -> Seen | str:
         refuted_by="all steps taken, and the same answers",
         knobs=(knob(run, stage, "find out in log/ what ended it early"),) if done < asked else (),
     )
+
+
+@probe("runtime")
+def precision(run: Records) -> Seen | str:
+    """Steps that fp16 could not represent and skipped, beside the precision of every stage and of the evaluation.
+
+    A dynamic loss scale skips a step when it overflows; a few are its way of working, a fifth of them is training that
+    did not happen (Micikevicius et al. 2018, arxiv.org/abs/1710.03740, section 3.2).
+    """
+    trained = [stage for stage in TRAINED if run.config(stage).get("precision")]
+    if not trained:
+        return "no stage says in which precision it trained"
+    skipped = {
+        stage: sum(row["rule"] == "fp16_overflow" for row in run.findings(stage)) / run.manifests[stage].facts["steps"]
+        for stage in trained
+        if run.manifests[stage].facts.get("steps")
+    }
+    worst = max(skipped, key=skipped.__getitem__, default=trained[0])
+    said = ", ".join(f"{stage} {run.config(stage)['precision']}" for stage in trained)
+    evaluated = run.config("evaluate").get("precision")
+    return Seen(
+        strength=between(skipped.get(worst, 0.0), 0.02, 0.2),
+        says=f"trained in {said}"
+        + (f", evaluated in {evaluated}" if evaluated else "")
+        + f"; {skipped.get(worst, 0.0):.1%} of the steps of {worst} overflowed and were skipped",
+        seen=worst,
+        source=f"{run.source(worst)} log/findings.jsonl",
+        stage=worst,
+        refuted_by="the same run in bf16 or fp32 that scores no better",
+        knobs=(knob(run, worst, "train in bf16, which does not overflow", f"{worst}.precision=bf16"),)
+        if skipped.get(worst)
+        else (),
+    )
+
+
+@probe("runtime")
+def resume_seams(run: Records) -> Seen | str:
+    """Losses before and after every break in training: one that jumps was resumed with something missing.
+
+    A break is a gap between two logged steps of more than 20 s and 10 usual ones. The jump of the mean loss of 5 rows
+    is held against how much that mean moves where there is no break; optimizer state or data order lost in a resume
+    shows there first.
+    """
+    curves = {stage: run.timed(stage, "loss") for stage in TRAINED if stage in run.folders}
+    curves = {stage: rows for stage, rows in curves.items() if len(rows) >= 4 * AROUND}
+    if not curves:
+        return "no stage logged enough losses"
+    seams = [(stage, *seam) for stage, rows in curves.items() for seam in _seams(rows)]
+    worst = max(seams, key=lambda seam: seam[2] / seam[3], default=None)
+    return Seen(
+        strength=0.0 if worst is None else between(worst[2] / worst[3], 4, 10),
+        says=f"{len(seams)} breaks in training"
+        + (
+            f"; at step {worst[1]} of {worst[0]} the loss moves by {worst[2]:.2f}, elsewhere by {worst[3]:.2f}"
+            if worst
+            else ""
+        ),
+        seen=worst[0] if worst else next(iter(curves)),
+        source=", ".join(f"{run.source(stage)} log/metrics.jsonl" for stage in curves),
+        stage=worst[0] if worst else next(iter(curves)),
+        refuted_by="an uninterrupted run with the same losses",
+        knobs=(knob(run, worst[0], "train it again without a break"),) if worst else (),
+    )
+
+
+def _seams(rows: Sequence[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
+    """Step, jump of the mean loss, and how far that usually moves, of every break between rows (step, time, loss)."""
+    gaps = [after[1] - before[1] for before, after in pairwise(rows)]
+    limit = max(BREAK_SECONDS, 10 * median(gaps))
+    losses = [loss for _, _, loss in rows]
+    places = range(AROUND, len(rows) - AROUND + 1)
+    moves = {n: fmean(losses[n : n + AROUND]) - fmean(losses[n - AROUND : n]) for n in places}
+    usual = max(1e-6, 1.4826 * median(abs(move) for move in moves.values()))
+    return [(rows[n][0], abs(moves[n]), usual) for n in places if gaps[n - 1] > limit]
 
 
 def _mend(run: Records, stage: str, cause: str | None) -> tuple[Knob, ...]:
