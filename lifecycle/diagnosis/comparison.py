@@ -25,6 +25,8 @@ CONFIDENCE = 0.95
 GOOD = ("RELEASED", "AWAITING_APPROVAL", "COMPLETED")
 JUDGES = ("evaluate", "gate")
 """Stages whose artifact differs whenever the candidate does: what they did is the same where they do the same."""
+ASIDE = ("evaluate_live", "evaluate_base", "release")
+"""What a run has or has not because of how it ended, and what it was compared with: no part of how it was made."""
 
 
 class StagePair(BaseModel):
@@ -110,7 +112,7 @@ class Comparison(BaseModel):
     @property
     def suspects(self) -> list[StagePair]:
         """Stages that differ by themselves: one of them is the cause."""
-        return [pair for pair in self.stages if pair.by_itself and pair.stage != "release"]
+        return [pair for pair in self.stages if pair.by_itself]
 
     def rules_out(self, stage: str) -> str | None:
         """Why a stage cannot be the cause of the difference; None where it can."""
@@ -127,7 +129,8 @@ class Comparison(BaseModel):
 
 def compare(run: Records, other: Records) -> Comparison:
     """Everything in which a run differs from another one of the same store."""
-    stages = tuple(_pair(stage, run, other) for stage in dict.fromkeys([*run.manifests, *other.manifests]))
+    made = dict.fromkeys([*run.manifests, *other.manifests])
+    stages = tuple(_pair(stage, run, other) for stage in made if stage not in ASIDE)
     scores, incomparable = _moved(run, other)
     plan, no_plan = _plan(run, other)
     return Comparison(

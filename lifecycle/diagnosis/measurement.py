@@ -75,7 +75,9 @@ class Measured(BaseModel):
     served: Counted | None = Field(description="Prompts that transformers renders to the same ids, as a server would.")
     stop_ranks: list[int] = Field(description="Of the stop token behind each right answer; 1 is the first choice.")
     losses: dict[str, Loss] = Field(description="By kind of demonstration.")
-    continuations: Counted | None = Field(description="Held-out texts whose own next words the base finds likelier.")
+    continuations: Counted | None = Field(
+        description="Pairs of held-out texts that the base matches with their own next words."
+    )
 
 
 class Measurement(BaseModel):
@@ -105,9 +107,9 @@ def about(run: "Records") -> dict[str, str]:
 def expected_seconds(run: "Records", answers: int) -> float:
     """What asking for so many answers of every suite takes, by what the run's own evaluation took for its answers."""
     drawn = [item for item in run.items if item.mode in ("greedy", "sampled")]
-    evaluated = run.manifests["evaluate"].seconds if "evaluate" in run.manifests else 0.0
-    suites = len({item.suite for item in drawn})
-    return START_SECONDS + answers * suites * evaluated / max(1, len(drawn))
+    suites = {item.suite for item in drawn}
+    took = run.seconds_of_items(suites)
+    return START_SECONDS + answers * len(suites) * took / max(1, len(drawn))
 
 
 def measure(run: "Records", items: int) -> Measurement:

@@ -4,10 +4,13 @@ Every accessor says None where there is nothing. Whether that is a reason to wor
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pyarrow
+from pyarrow import parquet
 
 from lifecycle import sealing
 from lifecycle.artifacts import EvalReport, GateDecision
@@ -167,6 +170,15 @@ class Records:
             return None
         below = [self.manifests[name].seconds for name in order[order.index(stage) :]]
         return round(times * below[0] + sum(below[1:]), 1)
+
+    def seconds_of_items(self, suites: Collection[str]) -> float:
+        """What the candidate's evaluation took for these suites' items; all it took, where that was not kept."""
+        try:
+            with parquet.ParquetFile(self.folders["evaluate"] / LOG_FOLDER / "items_seconds.parquet") as file:
+                rows = file.read().to_pylist()
+        except (KeyError, OSError, pyarrow.ArrowException):
+            return self.manifests["evaluate"].seconds if "evaluate" in self.manifests else 0.0
+        return float(sum(row["seconds"] for row in rows if row["suite"] in suites))
 
     def config(self, stage: str) -> Mapping[str, Any]:
         return self.manifests[stage].config if stage in self.manifests else {}

@@ -47,7 +47,9 @@ def markdown(found: Comparison) -> str:
 
 
 def key_numbers(pair: StagePair) -> tuple[str, str]:
-    """What came out of the stage in either run."""
+    """What came out of the stage in either run; scores have a table of their own."""
+    if "EvalReport" in pair.kinds:
+        return "", ""
     mine, theirs = (
         key_number(kind, facts) if kind else "not made" for kind, facts in zip(pair.kinds, pair.facts, strict=True)
     )

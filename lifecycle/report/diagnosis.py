@@ -32,7 +32,7 @@ def screen(found: Diagnosis) -> RenderableType:
     parts += [_panel(found, each) for each in found.ranking if each.readings and each.probability >= LIKELY]
     if found.unmeasured:
         parts.append(Text("could not look (counted as neither good nor bad):", style="bold"))
-        parts += [Text(f"  {each.probe}: {each.why}", style="dim") for each in found.unmeasured]
+        parts += [Text(f"  {', '.join(names)}: {why}", style="dim") for why, names in blind(found).items()]
     return Group(*parts)
 
 
@@ -51,6 +51,14 @@ def markdown(found: Diagnosis) -> str:
 def as_data(found: Diagnosis) -> dict[str, Any]:
     """The same, for programs."""
     return {"headline": headline(found), **found.model_dump(mode="json")}
+
+
+def blind(found: Diagnosis) -> dict[str, list[str]]:
+    """Why probes could not look, and which they are: many wait for the same thing."""
+    reasons: dict[str, list[str]] = {}
+    for each in found.unmeasured:
+        reasons.setdefault(each.why, []).append(each.probe)
+    return reasons
 
 
 def price(knob: Knob) -> str:

@@ -229,39 +229,40 @@ def losses(model: Model, rows: Sequence[Row]) -> dict[str, Loss]:
 
 
 def continuations(job: MeasureJob, pool: ThreadPoolExecutor, recorder: Recorder) -> Counted | None:
-    """Closed book: held-out texts behind whose beginning the base finds their own next words likelier than another's.
+    """Closed book: pairs of held-out texts whose own next words the base finds likelier than the words exchanged.
 
-    The other's are the next words of the text after it, of the same source: their style says nothing.
+    Both are of one source. Beginnings a, b and their continuations A, B count as matched when
+    ln p(A|a) + ln p(B|b) > ln p(B|a) + ln p(A|b): how likely either continuation is by itself cancels out.
     """
     assert job.base is not None
     assert job.validation_file is not None
-    rows = chosen(job, load_rows(job.validation_file))
     cuts: dict[str, list[tuple[str, str]]] = {}
-    for row in rows:
-        text = row["text"]
-        at = text.rfind(" ", 0, min(PROMPT_CHARACTERS, len(text) // 2))
-        if at > 0:
-            cuts.setdefault(row["source"], []).append((text[:at], text[at : at + NEXT_CHARACTERS]))
+    for row in chosen(job, load_rows(job.validation_file)):
+        if cut := in_two(row["text"]):
+            cuts.setdefault(row["source"], []).append(cut)
     asks: Asks = []
     for source, pairs in cuts.items():
-        for n, (prompt, own) in enumerate(pairs):
-            other = pairs[(n + 1) % len(pairs)][1]
-            if other != own:
-                asks.append((f"{source}/{n}", [Likelihood(prompt, own), Likelihood(prompt, other)]))
+        for n, ((one, own), (other, its)) in enumerate(zip(pairs, [*pairs[1:], *pairs[:1]], strict=True)):
+            if own != its:
+                matched, exchanged = [(one, own), (other, its)], [(one, its), (other, own)]
+                asks.append((f"{source}/{n}", [Likelihood(*each) for each in (*matched, *exchanged)]))
     found = Model(job, job.base, pool, recorder).replies(asks) if asks else []
-    per_token = [[_nats(reply) for (reply,) in replies] for replies in found]
-    both = [(own, other) for own, other in per_token if own is not None and other is not None]
-    return Counted(hits=sum(own < other for own, other in both), of=len(both)) if both else None
+    sums = [[reply.log_probability for (reply,) in replies] for replies in found]
+    known = [[value for value in four if value is not None] for four in sums if None not in four]
+    return Counted(hits=sum(a + b > c + d for a, b, c, d in known), of=len(known)) if known else None
+
+
+def in_two(text: str) -> tuple[str, str] | None:
+    """The beginning of a text and its next words; a text without blanks is cut in the middle."""
+    middle = min(PROMPT_CHARACTERS, len(text) // 2)
+    at = text.rfind(" ", 0, middle)
+    at = at if at > 0 else middle
+    return (text[:at], text[at : at + NEXT_CHARACTERS]) if at > 0 else None
 
 
 def chosen(job: MeasureJob, rows: Any) -> list[Row]:
     """`items` rows in an order that is drawn by their content's name: the same ones every time."""
     return sorted(rows, key=lambda row: hash64("measure", str(row.get("source", "")), str(row["id"])))[: job.items]
-
-
-def _nats(reply: Reply) -> float | None:
-    """Per token, so that a longer text is not an unlikelier one."""
-    return None if reply.log_probability is None else -reply.log_probability / max(1, reply.tokens)
 
 
 def main() -> None:

@@ -16,26 +16,27 @@ Z = 1.96
 
 @probe("knowledge")
 def closed_book(run: Records) -> Seen | str:
-    """Held-out texts behind whose beginning the base finds their own next words likelier than another text's.
+    """Pairs of held-out texts that the base matches with their own next words, by log-probability.
 
-    Both continuations are of the same source, so style says nothing and content decides; chance is one half. The
-    shipped tiny base, a million parameters, gets {healthy} right.
+    Both texts are of one source, and how likely either continuation is by itself cancels out: what is left is what was
+    learned of what goes with what. Chance is one half; the shipped tiny base, a million parameters, matches HEALTHY.
     """
     if run.measured is None:
         return NOT_YET
-    found = run.measured.found
-    if found.continuations is None or found.continuations.of < FEW:
-        return f"needs a base, and {FEW} held-out texts that can be cut in two"
-    share, of = found.continuations.hits / found.continuations.of, found.continuations.of
+    found = run.measured.found.continuations
+    if found is None or found.of < FEW:
+        return f"needs a base, and {FEW} pairs of held-out texts that can be cut in two"
+    share = found.hits / found.of
+    stage = "pretrain" if "pretrain" in run.manifests else "base"
     return Seen(
-        strength=between(share + Z * math.sqrt(share * (1 - share) / of), 0.7, 0.55),
-        says=f"of {of} held-out texts the base finds {share:.0%} likelier to go on as they do than as another does; "
-        "50 % is chance",
-        seen="pretrain" if "pretrain" in run.manifests else "base",
-        source=f"{run.source('pretrain' if 'pretrain' in run.manifests else 'base')}, --measure",
-        stage="pretrain",
-        refuted_by="a base that tells them apart and whose answers are as wrong",
-        knobs=(knob(run, "pretrain", "train the base longer, or on more text of this kind", times=2.0),),
+        strength=between(share + Z * math.sqrt(share * (1 - share) / found.of), 0.8, 0.6),
+        says=f"of {found.of} pairs of held-out texts the base matches {share:.0%} with their own next words; 50 % is "
+        "chance",
+        seen=stage,
+        source=f"{run.source(stage)}, --measure",
+        stage=stage,
+        refuted_by="a base that matches them and whose answers are as wrong",
+        knobs=(knob(run, stage, "train the base longer, or on more text of this kind", times=2.0),),
     )
 
 

@@ -37,13 +37,13 @@ def before_and_after(run: Records) -> Seen | str:
     share = (len(lost) - len(won)) / len(new)
     spread = Z * math.sqrt(max(1, len(lost) + len(won))) / len(new)
     return Seen(
-        strength=between(share, 0.01, 0.08) if share > spread else 0.0,
+        strength=between(share - spread, 0.01, 0.08),  # what is lost for certain
         says=f"of {len(new)} items {len(lost)} were right after SFT and no longer are, {len(won)} the other way round: "
         f"{-share:+.1%} ± {spread:.1%}",
         seen=STAGE,
         source=f"{run.source('sft')} and {run.source(STAGE)}",
         stage=STAGE,
-        failing=len(lost),
+        failing=round(len(lost) / len(new) * sum(each.item.score is not None for each in run.asked)),
         examples=tuple(_changed(old[key], new[key]) for key in lost[:3]),
         refuted_by="an SFT checkpoint that fails the same items",
         knobs=weaker(run),
@@ -206,10 +206,9 @@ def weaker(run: Records) -> tuple[Knob, ...]:
     rate = config.get("learning_rate")
     if rate is None:
         return ()
-    return (
-        knob(run, STAGE, "a quarter of the learning rate", f"preference.learning_rate={rate / 4:g}"),
-        knob(run, STAGE, "keep the winning answers likely", "preference.chosen_nll_weight=1.0"),
-    )
+    less = knob(run, STAGE, "a quarter of the learning rate", f"preference.learning_rate={rate / 4:g}")
+    keep = knob(run, STAGE, "keep the winning answers likely", "preference.chosen_nll_weight=1.0")
+    return (less,) if config.get("chosen_nll_weight", 0) >= 1 else (less, keep)
 
 
 def _changed(old: Asked, new: Asked) -> str:

@@ -3,71 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+from made_up_runs import Made, asked, blind, look, manifest
 
-from lifecycle.artifacts import Check
+from lifecycle.artifacts import Check, Score
+from lifecycle.data.jsonl import write_rows
 from lifecycle.diagnosis.probes import PROBES
-from lifecycle.diagnosis.readings import Reading, Unmeasured
-from lifecycle.diagnosis.records import Asked, Records
-from lifecycle.evaluation.items import Item
-
-BY_NAME = {probe.name: probe for probe in PROBES}
-
-
-class Made(Records):
-    """Records that were made up: what is not given is not there."""
-
-    def __init__(self, state="BLOCKED", message="", curves=None, findings=None, **known):
-        self.state, self.message = state, message
-        nothing = {"folders": {}, "manifests": {}, "report": None, "decision": None, "items": [], "asked": []}
-        self.__dict__.update({**nothing, "ended_in": None, "longest_answer": None, **known})
-        self._curves, self._findings = curves or {}, findings or {}
-
-    def curve(self, stage, name):
-        return self._curves.get((stage, name), [])
-
-    def validations(self, stage):
-        return [{n.removeprefix("v:"): v[-1][1] for (s, n), v in self._curves.items() if s == stage and "/" in n}]
-
-    def findings(self, stage):
-        return self._findings.get(stage, [])
-
-    def report_of(self, stage):
-        return self.__dict__.get("earlier")
-
-    def asked_in(self, report):
-        return report.asked
-
-
-def manifest(config=None, digest="d" * 64, seconds=10.0, **facts):
-    return SimpleNamespace(config=config or {}, digest=digest, seconds=seconds, facts=facts, inputs=[])
-
-
-def asked(n, answer='{"a":1}', score=1.0, *, value=1, unmeasured=None, stopped=1.0, tokens=5, prompt=None):
-    item = Item(
-        kind="contract",
-        suite="contract",
-        id=f"i{n}",
-        mode="greedy",
-        prompt_digest=prompt or f"p{n}",
-        answer=answer,
-        score=None if unmeasured else score,
-        grades={"correct": None if unmeasured else score, "stopped": stopped},
-        tokens=tokens,
-        unmeasured=unmeasured,
-    )
-    return Asked({"id": f"i{n}", "field": "a", "value": value, "record": {"a": 1, "b": 2}, "messages": []}, item)
-
-
-def look(name, **known) -> Reading:
-    found = BY_NAME[name](Made(**known))
-    assert isinstance(found, Reading), found
-    return found
-
-
-def blind(name, **known) -> str:
-    found = BY_NAME[name](Made(**known))
-    assert isinstance(found, Unmeasured), found
-    return found.why
+from lifecycle.diagnosis.probes.preference import weaker
+from lifecycle.diagnosis.readings import Reading
 
 
 def test_a_run_that_left_nothing_is_measured_by_nothing_that_needs_something():
@@ -175,8 +117,8 @@ def test_items_asked_again_are_no_more_items():
 
 
 def check(verdict, **more):
-    numbers = {"candidate": 0.8, "evaluated": 20, "reason": "its interval is wide", **more}
-    return Check(metric="contract.greedy_correct", rule="floor", verdict=verdict, **numbers)
+    about = {"metric": "contract.greedy_correct", "rule": "floor", "candidate": 0.8, "evaluated": 20}
+    return Check(verdict=verdict, **{**about, "reason": "its interval is wide", **more})
 
 
 def test_rules_that_stay_open_for_want_of_items():
@@ -221,3 +163,127 @@ def test_rows_nobody_trained_on():
         }
     }
     assert look("rows_that_did_not_fit", **made).strength == 1
+
+
+def rows_file(tmp_path, stage, name, rows):
+    """A stage's folder with a file of rows in it."""
+    folder = tmp_path / stage
+    folder.mkdir()
+    write_rows(folder / name, rows)
+    return folder
+
+
+def pair(n, chosen, rejected):
+    prompt = [{"role": "user", "content": 'Return "a".\n{"a":1}'}]
+    sides = {"chosen": chosen, "rejected": rejected}
+    return {
+        "id": f"c{n}",
+        "prompt": prompt,
+        **{k: [{"role": "assistant", "content": v}] for k, v in sides.items()},
+    }
+
+
+def test_pairs_in_which_a_wrong_answer_is_labelled_to_win(tmp_path):
+    right, wrong = '{"a":1}', '{"a":2}'
+    rows = [pair(n, *((wrong, right) if n < 20 else (right, wrong))) for n in range(100)]
+    made = {"folders": {"comparisons": rows_file(tmp_path, "comparisons", "train.jsonl", rows)}}
+    found = look("labels_and_verifier", **made)
+    assert (found.strength, found.says.split(" pairs")[0]) == (1, "in 20 of 100")
+    write_rows(tmp_path / "comparisons/train.jsonl", rows[20:])
+    assert look("labels_and_verifier", **made).strength == 0
+    write_rows(tmp_path / "comparisons/train.jsonl", [pair(0, "yes", "no")])
+    assert "no pair carries a record" in blind("labels_and_verifier", **made)
+
+
+def sampled(n, tokens, score):
+    return asked(n, score=score, tokens=tokens).item.model_copy(update={"mode": "sampled"})
+
+
+def won_by_length(after, before):
+    reports = {"report": SimpleNamespace(items=after), "earlier": SimpleNamespace(items=before)}
+    return {**reports, "items": after, "manifests": {"preference": manifest(), "sft": manifest()}}
+
+
+def test_answers_that_became_longer_and_wrong_while_the_others_stayed_right():
+    before = [sampled(n, 10, 1.0) for n in range(100)]
+    longer = [sampled(n, 30 if n < 50 else 10, float(n >= 50)) for n in range(100)]
+    assert look("won_by_length", **won_by_length(longer, before)).strength == 1
+    all_worse = [sampled(n, 30 if n < 50 else 10, 0.0) for n in range(100)]
+    assert look("won_by_length", **won_by_length(all_worse, before)).strength == 0, "length makes no difference"
+    terse = [sampled(n, 5, 1.0) for n in range(100)]
+    assert look("won_by_length", **won_by_length(terse, before)).strength == 0, "shorter, and still right"
+    assert "changed their length" in blind("won_by_length", **won_by_length(before, before))
+
+
+def overflowed(steps):
+    row = {"rule": "fp16_overflow", "action": "warn", "evidence": "inf"}
+    made = {"pretrain": manifest({"precision": "fp16"}, steps=100)}
+    return {"manifests": made, "findings": {"pretrain": [{**row, "step": n} for n in range(steps)]}}
+
+
+def test_steps_that_half_precision_skipped():
+    found = look("precision", **overflowed(30))
+    assert (found.strength, found.knobs[0].settings) == (1, ("pretrain.precision=bf16",))
+    assert look("precision", **overflowed(1)).strength == 0
+    assert "no stage says" in blind("precision", manifests={"pretrain": manifest()})
+
+
+def interrupted(jump, gap):
+    """Two hundred losses that wander by 0.1, with a break of `gap` seconds after the hundredth."""
+    rows = [(n, 2.0 * n + (gap if n >= 100 else 0), 3 + 0.1 * (n % 2) + (jump if n >= 100 else 0)) for n in range(200)]
+    made = {"folders": {"sft": None}, "manifests": {"sft": manifest()}}
+    return {**made, "timed": lambda stage, name: rows}
+
+
+def test_a_break_behind_which_the_loss_jumps():
+    found = look("resume_seams", **interrupted(1.0, 300))
+    assert found.strength == 1
+    assert "at step 100 of sft" in found.says
+    assert look("resume_seams", **interrupted(0.0, 300)).strength == 0, "a resume that lost nothing"
+    assert look("resume_seams", **interrupted(1.0, 0)).strength == 0, "a jump without a break is the watchdog's"
+
+
+def score(mean, width=0.02):
+    return Score(mean=mean, low=mean - width, high=mean + width, items=100)
+
+
+def two_reports(mine, theirs, gated="contract.greedy_correct"):
+    reports = [SimpleNamespace(scores={k: score(v) for k, v in one.items()}) for one in (mine, theirs)]
+    decision = SimpleNamespace(checks=[check("PASS", metric=gated)])
+    return {"report": reports[0], "earlier": reports[1], "decision": decision, "candidate": "preference"}
+
+
+def test_metrics_at_their_ceiling_in_both_reports():
+    known = {"manifests": {"suites": manifest(), "evaluate": manifest()}}
+    metric = "contract.greedy_correct"
+    assert look("ceiling_or_floor", **two_reports({metric: 1.0}, {metric: 0.999}), **known).strength == 1
+    assert look("ceiling_or_floor", **two_reports({metric: 0.0}, {metric: 0.0}), **known).strength == 1
+    assert look("ceiling_or_floor", **two_reports({metric: 0.0}, {metric: 0.9}), **known).strength == 0, "it can fall"
+    assert "a second report" in blind("ceiling_or_floor", candidate="sft", **known)
+
+
+def test_a_suite_that_stays_while_the_contract_moves():
+    names = ("contract.greedy_correct", "quiz.correct")
+    moved = {names[0]: 0.9, names[1]: 0.5}
+    still = look("suites_that_do_not_move", **two_reports(moved, {names[0]: 0.3, names[1]: 0.5}))
+    assert (still.strength, still.says) == (0.3, "contract moved; quiz did not, of 2 suites")
+    assert look("suites_that_do_not_move", **two_reports(moved, {names[0]: 0.3, names[1]: 0.2})).strength == 0
+    assert "shown to differ" in blind("suites_that_do_not_move", **two_reports(moved, moved))
+
+
+def test_a_judge_that_changes_its_mind_with_the_order():
+    def judged(odd):
+        items = [asked(n).item for n in range(100)]
+        return [item.model_copy(update={"grades": {"consistent": float(n >= odd)}}) for n, item in enumerate(items)]
+
+    assert look("judge_position", items=judged(40)).strength == 1
+    assert look("judge_position", items=judged(2)).strength == 0
+    assert "no suite is judged" in blind("judge_position", items=[asked(1).item])
+
+
+def test_a_preference_stage_is_told_to_keep_winning_answers_likely_only_if_it_does_not_yet():
+    assert len(weaker(Made(manifests={"preference": manifest({"learning_rate": 1e-4})}))) == 2
+    kept = manifest({"learning_rate": 1e-4, "chosen_nll_weight": 1.0})
+    assert [knob.settings for knob in weaker(Made(manifests={"preference": kept}))] == [
+        ("preference.learning_rate=2.5e-05",)
+    ]

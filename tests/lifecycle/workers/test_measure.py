@@ -1,4 +1,4 @@
-"""What a diagnosis asks, in this process, on a model of 20,000 weights: every way of asking, and every reason for none."""
+"""What a diagnosis asks, in this process, on a small model: every way of asking, and every reason for none."""
 
 import pytest
 
