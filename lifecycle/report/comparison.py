@@ -27,6 +27,8 @@ def screen(found: Comparison) -> RenderableType:
     if found.scores:
         parts.append(_scores(found))
     parts += [Text(sentence) for sentence in conclusions(found)]
+    if found.plan is not None and found.swap is None:
+        parts.append(Text(f"  {found.plan.command}", style="green"))
     return Group(*parts)
 
 
@@ -43,7 +45,10 @@ def markdown(found: Comparison) -> str:
         for moved in found.scores:
             row = (moved.metric, *(number(value) for value in moved.values), interval(moved))
             lines.append(f"| {' | '.join(escaped(cell) for cell in row)} |")
-    return "\n".join([*lines, "", *(f"- {escaped(sentence)}" for sentence in conclusions(found)), ""])
+    lines += ["", *(f"- {escaped(sentence)}" for sentence in conclusions(found))]
+    if found.plan is not None and found.swap is None:
+        lines += ["", f"`{found.plan.command}`"]
+    return "\n".join([*lines, ""])
 
 
 def key_numbers(pair: StagePair) -> tuple[str, str]:
@@ -72,15 +77,19 @@ def conclusions(found: Comparison) -> list[str]:
     """What follows for the cause, and what is to be done to know more; nothing of it is started."""
     several = len(found.suspects) > 1
     names = ", ".join(pair.stage for pair in found.suspects) or "No stage"
+    same = [pair.stage for pair in found.stages if pair.same]
     said = [f"{names} {'differ by themselves' if several else 'differs by itself'}."]
     if not found.is_worse:
-        said.append(f"{found.run} is not shown to be worse than {found.against}: no stage is ruled out by it.")
-    elif ruled_out := [pair.stage for pair in found.stages if found.rules_out(pair.stage)]:
-        said.append(f"Not the cause, because they are or do the same in both: {', '.join(ruled_out)}.")
+        said += [f"The same artifact in both: {', '.join(same)}."] if same else []
+        said.append(f"{found.run} is not shown to be worse than {found.against}: no stage is ruled out.")
+    else:
+        judges = [pair.stage for pair in found.stages if not pair.same and found.rules_out(pair.stage)]
+        said += [f"Not the cause, because it is the same artifact in both: {', '.join(same)}."] if same else []
+        said += [f"Not the cause, because it does the same in both: {', '.join(judges)}."] if judges else []
     if found.swap is not None:
         said += [f"Stages swapped in {found.swap.run}: {sentence}" for sentence in found.swap.sentences]
     elif found.plan is not None:
-        said.append(f"To measure which stage it is: {found.plan.command} ({cost(found)})")
+        said.append(f"How much of it each stage carries, which is measured only when you ask ({cost(found)}):")
     else:
         said.append(f"Stages cannot be swapped: {found.no_plan}")
     return said

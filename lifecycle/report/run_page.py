@@ -1,7 +1,6 @@
 """A run as one HTML page that a person wants to read: the chain, what it learned, what was decided, what to change."""
 
 import shlex
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -9,13 +8,12 @@ from typing import Any
 
 from jinja2 import Environment
 
-from lifecycle.artifacts import EvalReport
+from lifecycle.diagnosis.comparison import compare
 from lifecycle.diagnosis.records import Records
 from lifecycle.diagnosis.verdict import HEALTHY, Diagnosis, diagnose
 from lifecycle.errors import InputError, LifecycleError
-from lifecycle.report import data_card_pictures, diagnosis, pictures, run_pictures
+from lifecycle.report import comparison, data_card_pictures, diagnosis, pictures, run_pictures
 from lifecycle.report.data_card import card_of
-from lifecycle.report.data_card_page import flat
 from lifecycle.report.evaluation import findings_of
 from lifecycle.report.findings import Findings
 from lifecycle.report.key_numbers import duration
@@ -40,6 +38,7 @@ TONES = {
 
 SECTIONS = {
     "wrong": "What went wrong",
+    "well": "Diagnosis",
     "chain": "The chain",
     "compared": "Beside {}",
     "curves": "What training measured",
@@ -64,14 +63,18 @@ def html(store: Store, run: Run, against: Run | None = None) -> str:
     record, style = run.record, style_sheet()
     day = datetime.fromtimestamp(record.started, UTC)
     recipe = record.recipe.rpartition("/")[2]
-    found = diagnose(records)
+    beside = None if other is None else compare(records, other)
+    found = diagnose(records, comparison=beside)
+    disappointing = _disappointing(record.state, found)
     evaluation = _evaluation(run, against)
     parts: dict[str, Any] = {
-        "wrong": found if _disappointing(record.state, found) else None,
+        "wrong": found if disappointing else None,
+        "well": None if disappointing or not records.stages else found,
         "chain": run_pictures.chain(records, other) if records.stages else None,
-        "compared": _compared(records, other) if other else None,
+        "compared": beside,
         "curves": run_pictures.curves(records, other),
         "bits": run_pictures.bits(records),
+        "without_kl": run_pictures.without_kl(records),
         "corpus": _funnel(records),
         "mask": _mask(run),
         "scores": _scores(evaluation),
@@ -92,6 +95,10 @@ def html(store: Store, run: Run, against: Run | None = None) -> str:
             cards=_cards(records),
             answer=diagnosis.headline(found),
             found=found,
+            unseen=[
+                each.problem for each in found.ranking if not each.readings and each.probability < diagnosis.LIKELY
+            ],
+            blind=diagnosis.blind(found),
             again=shlex.join(
                 ["python", "-m", f"flows.{record.flow.replace('-', '_')}", "--recipe", record.recipe, *_set(run)]
             ),
@@ -154,41 +161,6 @@ def _mask(run: Run) -> list[MaskedRow]:
         return []
 
 
-def _compared(run: Records, other: Records) -> list[dict[str, Any]]:
-    """Every stage of the two runs, with the settings in which they differ."""
-    rows = []
-    for stage in dict.fromkeys([*run.manifests, *other.manifests]):
-        mine, theirs = run.manifests.get(stage), other.manifests.get(stage)
-        settings = [dict(flat(manifest.config)) if manifest else {} for manifest in (mine, theirs)]
-        rows.append(
-            {
-                "stage": stage,
-                "same": bool(mine and theirs and mine.digest == theirs.digest),
-                "seconds": [duration(manifest.seconds) if manifest else "not made" for manifest in (mine, theirs)],
-                "settings": {
-                    name: (settings[0].get(name, "none"), settings[1].get(name, "none"))
-                    for name in dict.fromkeys([*settings[0], *settings[1]])
-                    if settings[0].get(name) != settings[1].get(name)
-                },
-                "scores": _moved(run.report, other.report) if stage == "evaluate" else {},
-            }
-        )
-    return rows
-
-
-def _moved(mine: EvalReport | None, theirs: EvalReport | None) -> Mapping[str, tuple[str, str]]:
-    if mine is None or theirs is None:
-        return {}
-    pairs = {
-        name: (score.mean, theirs.scores[name].mean) for name, score in mine.scores.items() if name in theirs.scores
-    }
-    return {name: (_number(a), _number(b)) for name, (a, b) in pairs.items() if a != b}
-
-
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.4f}"
-
-
 @cache
 def _environment() -> Environment:
     environment = html_environment().overlay()
@@ -196,6 +168,11 @@ def _environment() -> Environment:
         **environment.filters,
         "price": diagnosis.price,
         "duration": duration,
+        "key_numbers": comparison.key_numbers,
+        "differences": comparison.differences,
+        "conclusions": comparison.conclusions,
+        "interval": comparison.interval,
+        "number": comparison.number,
         "title": diagnosis.TITLES.__getitem__,
     }
     environment.tests = {**environment.tests, "likely": lambda each: each.probability >= diagnosis.LIKELY}

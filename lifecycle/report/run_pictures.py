@@ -25,6 +25,7 @@ CURVES: Mapping[str, Sequence[tuple[tuple[str, ...], str]]] = {
         (("loss", "heldout/loss"), "loss"),
         (("reward_accuracy", "heldout/reward_accuracy"), "pairs ranked right"),
         (("reward_margin", "heldout/reward_margin"), "reward margin"),
+        (("logprob_chosen", "logprob_rejected"), "ln p of an answer"),
         (("kl", "drift/kl"), "KL to the reference, nats"),
     ),
 }
@@ -49,14 +50,26 @@ def curves(run: Records, against: Records | None = None) -> dict[str, list[Pictu
     """What each stage measured in training, by stage; the other run's curve beside it where there is one."""
     found = {}
     for stage in TRAINED:
+        mine, theirs = run.manifests.get(stage), None if against is None else against.manifests.get(stage)
+        other = against if theirs and (mine is None or mine.digest != theirs.digest) else None  # one curve is not two
         pictures = [
             picture
             for names, label in CURVES[stage]
-            if (picture := _curve(stage, names, label, run, against)) is not None
+            if (picture := _curve(stage, names, label, run, other)) is not None
         ]
         if pictures:
             found[stage] = pictures
     return found
+
+
+def without_kl(run: Records) -> str | None:
+    """Why there is no curve of the distance to the reference, where preferences were learned without watching it."""
+    if "preference" not in run.manifests or run.curve("preference", "drift/kl"):
+        return None
+    return (
+        "KL to the reference was not measured in training. Set preference.drift to watch it, and to end a run that "
+        "moves too far; ln p of winning and losing answers shows the same from the pairs alone."
+    )
 
 
 def bits(run: Records) -> Picture | None:
@@ -106,9 +119,15 @@ def _points(values: Sequence[tuple[int, float]]) -> list[tuple[float, Mark]]:
 
 
 def _named(name: str) -> str:
-    return {"loss": "training", "dev/loss": "held out", "validation_loss": "held out"}.get(
-        name, name.replace("heldout/", "held out ").replace("_", " ")
-    )
+    known = {
+        "loss": "training",
+        "dev/loss": "held out",
+        "validation_loss": "held out",
+        "heldout/loss": "held out",
+        "logprob_chosen": "answers that win",
+        "logprob_rejected": "answers that lose",
+    }
+    return known.get(name, name.replace("heldout/", "held out ").replace("_", " "))
 
 
 def _edges(run: Records, stages: Sequence[StageRecord]) -> list[tuple[int, int]]:

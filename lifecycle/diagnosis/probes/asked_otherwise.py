@@ -19,7 +19,8 @@ def closed_book(run: Records) -> Seen | str:
     """Pairs of held-out texts that the base matches with their own next words, by log-probability.
 
     Both texts are of one source, and how likely either continuation is by itself cancels out: what is left is what was
-    learned of what goes with what. Chance is one half; the shipped tiny base, a million parameters, matches HEALTHY.
+    learned of what goes with what. Chance is one half; the shipped tiny base matches 96 % of 300 pairs, and one trained
+    for 60 of its 800 steps 81 %.
     """
     if run.measured is None:
         return NOT_YET
@@ -29,7 +30,7 @@ def closed_book(run: Records) -> Seen | str:
     share = found.hits / found.of
     stage = "pretrain" if "pretrain" in run.manifests else "base"
     return Seen(
-        strength=between(share + Z * math.sqrt(share * (1 - share) / found.of), 0.8, 0.6),
+        strength=between(share + Z * math.sqrt(share * (1 - share) / found.of), 0.93, 0.78),
         says=f"of {found.of} pairs of held-out texts the base matches {share:.0%} with their own next words; 50 % is "
         "chance",
         seen=stage,

@@ -66,7 +66,9 @@ def test_a_run_that_failed_early_has_a_page_too(store):
 def test_two_runs_side_by_side_show_where_they_part(store, blocked):
     page = run_page.html(store, blocked("a", 30), blocked("b", 60))
     assert "Beside b" in page
-    assert "contract.greedy_correct: 0.3000 / 0.6000" in page
+    assert ">0.3000<" in page
+    assert ">0.6000<" in page
+    assert "-0.3000 [" in page
 
 
 def test_the_command_writes_the_page_and_says_where(store, blocked, capsys):
