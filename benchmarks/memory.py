@@ -283,7 +283,11 @@ def main() -> int:
     rows = []
     for row in measured_rows(points):
         rows.append(row)
-        other = [row["precision"], row["attention"]] + ["checkpointing"] * row["checkpointing"] + ["allowed"] * (not row["apart"])
+        other = (
+            [row["precision"], row["attention"]]
+            + ["checkpointing"] * row["checkpointing"]
+            + ["allowed"] * (not row["apart"])
+        )
         sizes = (f"{row['planned'] / 1e6:.2f}", f"{row['measured'] / 1e6:.2f}", f"{row['ratio']:.3f}", row["moment"])
         print("| " + " | ".join((*(str(row[c]) for c in columns), ", ".join(other), *sizes)) + " |", flush=True)
     ratios = sorted(row["ratio"] for row in rows)

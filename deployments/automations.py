@@ -18,6 +18,7 @@ ENDED = (
     "Blocked",
     "Inconclusive",
     "Preempted",
+    "Diagnosed",
     "Restarted",
     "NotRestarted",
     "GivenUp",
