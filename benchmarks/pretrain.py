@@ -3,10 +3,10 @@
     python -m benchmarks.pretrain --json pretrain.json
 
 Ours is the stage's worker: DeepSpeed, watchdog, metrics, rows from checked shards; as it is, and with `compile`. Peers
-get the rows in memory, and of their ways to use all cores (threads that spin, threads that sleep, one process a core)
-the fastest of the first round. First all train in fp32 and must have equal losses; bf16 curves must stay together too.
-Beside the ratio of tokens a second stands that of tokens a second of work of all cores: the steadier number where the
-machine does something else too. Then where our work went.
+get rows and positions in memory, and of their ways to use all cores (threads that spin, threads that sleep, one process
+a core) the fastest of the first round. Documents of a row see each other in none. First all train in fp32 and must have
+equal losses; bf16 curves must stay together too. Beside the ratio of tokens a second stands that of tokens a second of
+work of all cores: the steadier number where the machine does something else too. Then where our work went.
 """
 
 import argparse

@@ -99,18 +99,21 @@ def ours(job: PretrainJob) -> dict[str, Any]:
 
 
 class Rows(Dataset[dict[str, torch.Tensor]]):
-    """All rows of the run in the order they are trained on, in memory: no peer waits for a disk."""
+    """All rows of the run in the order they are trained on, and each token's position in its document, in memory: no
+    peer waits for a disk."""
 
     def __init__(self, job: PretrainJob, steps: int) -> None:
         reader, config = ShardReader(job.shards_dir), job.config
         order = np.concatenate([reader.rows_for(step, config.batch_rows, config.seed) for step in range(steps)])
         self.rows_BT = torch.from_numpy(reader.rows(order))
+        self.positions_BT = torch.from_numpy(reader.positions(order))
 
     def __len__(self) -> int:
         return len(self.rows_BT)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"input_ids": self.rows_BT[index], "labels": self.rows_BT[index]}
+        ids = self.rows_BT[index]
+        return {"input_ids": ids, "position_ids": self.positions_BT[index], "labels": ids}
 
 
 def model_of(job: PretrainJob) -> Any:
@@ -146,14 +149,15 @@ def plain(job: PretrainJob, steps: int) -> dict[str, Any]:
     spread = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True) if ranks() > 1 else model
     optimizer = optimizer_of(model, job)
     cast = torch.autocast("cpu", torch.bfloat16, enabled=job.config.precision == "bf16")
-    rows_SBT = Rows(job, steps).rows_BT.unflatten(0, (steps, -1))
+    rows = Rows(job, steps)
+    rows_SBT, positions_SBT = (each.unflatten(0, (steps, -1)) for each in (rows.rows_BT, rows.positions_BT))
     losses, clock = [], [read_clocks()]
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate_of(job, step, steps)
-        rows_BT = rows_SBT[step, rank() :: ranks()]
+        rows_BT, positions_BT = (each[step, rank() :: ranks()] for each in (rows_SBT, positions_SBT))
         with cast:
-            logits_BTV = spread(input_ids=rows_BT[:, :-1], use_cache=False).logits
+            logits_BTV = spread(input_ids=rows_BT[:, :-1], position_ids=positions_BT[:, :-1], use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), rows_BT[:, 1:].flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), job.config.clip)
