@@ -21,7 +21,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,8 +184,7 @@ class Servers:
             "default_permission = NO_PERMISSIONS\n"
             f"database_uri = {self.postgres.url('postgresql+psycopg2', 'mlflow_users')}\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-            # Without it each request hashes the password anew: 1.3 s instead of 0.08 s on a busy machine. The price: after
-            # a change of password the old one may hold for a minute.
+            # Else each request hashes the password: 1.3 s instead of 0.08 s on a busy machine. An old one may hold a minute.
             "auth_cache_ttl_seconds = 60\n"
         )
         here = f"127.0.0.1:{port},localhost:{port}"
@@ -252,27 +251,6 @@ def _private(file: Path, text: str) -> Path:
     return file
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("start", "status", "environment", "stop"))
-    parser.add_argument("--home", type=Path, default=ROOT / ".servers", metavar="DIR")
-    for name in NAMES:
-        parser.add_argument(f"--{name}-port", type=int, metavar="PORT", help=f"default {PORTS[name]}; 0: any free one")
-    options = parser.parse_args(arguments)
-    try:
-        servers = Servers.at(options.home.absolute(), {name: getattr(options, f"{name}_port") for name in NAMES})
-        actions: dict[str, Callable[[Servers], int]] = {
-            "start": _started,
-            "status": _status,
-            "environment": _environment,
-            "stop": _stopped,
-        }
-        return actions[options.action](servers)
-    except (ServersError, PostgresError) as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
 def _started(servers: Servers) -> int:
     servers.start()
     for name, title in (("prefect", "Prefect"), ("mlflow", "MLflow")):
@@ -296,6 +274,24 @@ def _environment(servers: Servers) -> int:
     for name, value in servers.environment().items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
+
+
+ACTIONS = {"start": _started, "status": _status, "environment": _environment, "stop": _stopped}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=ACTIONS)
+    parser.add_argument("--home", type=Path, default=ROOT / ".servers", metavar="DIR")
+    for name in NAMES:
+        parser.add_argument(f"--{name}-port", type=int, metavar="PORT", help=f"default {PORTS[name]}; 0: any free one")
+    options = parser.parse_args(arguments)
+    try:
+        servers = Servers.at(options.home.absolute(), {name: getattr(options, f"{name}_port") for name in NAMES})
+        return ACTIONS[options.action](servers)
+    except (ServersError, PostgresError) as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
