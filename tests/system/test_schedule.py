@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow  # 90 s beside the servers' start: one chain of a few steps, and the server down once
+pytestmark = pytest.mark.slow  # 155 s on two busy cores: one chain of a few steps, and the server down once
 
 RECIPE = f"{Path(__file__).with_name('micro.py')}:micro"
 # So few steps that starting the processes is most of it, and none that another test of this folder waits for.
