@@ -17,7 +17,14 @@ from lifecycle.sealing import Manifest, StageConfig
 from lifecycle.store import ancestors
 
 # What may reach a user. A list of what is allowed: of what can carry code, the next kind is always missing.
-RELEASED_SUFFIXES = {".safetensors", ".json", ".jinja", ".txt"}
+# .jsonl holds how far a model drifted from the one it began as.
+RELEASED_SUFFIXES = {
+    ".safetensors",
+    ".json",
+    ".jsonl",
+    ".jinja",
+    ".txt",
+}
 
 
 class ReleaseConfig(StageConfig):

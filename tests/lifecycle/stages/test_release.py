@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lifecycle.artifacts import Checkpoint, Corpus, Demonstrations, Release, SourceCount
 from lifecycle.errors import ContractError, DamagedArtifact, PromotionBlocked
+from lifecycle.evaluation.kinds.drift import RECORDS, answer_record
 from lifecycle.evaluation.rules import Floor
 from lifecycle.sealing import StageConfig
 from lifecycle.stages.gate import GateConfig, decide_gate
@@ -42,6 +43,12 @@ def test_the_release_is_the_checkpoint_byte_for_byte_with_a_card(sft, judged, ou
     assert added == {"lineage.json", "model/README.md"}
     assert made.scores[METRIC] == report.scores[METRIC].mean == 0.9
     assert Release.load(out_dir) == made
+
+
+def test_a_checkpoint_whose_drift_was_watched_is_released_with_that_evidence(sft, judged, out_dir):
+    watched = with_file(sft, RECORDS, json.dumps(answer_record("answer-0", kl=0.3, tokens=8)).encode())
+    made = release(CONFIG, watched, *judged(watched), out_dir=out_dir)
+    assert made.manifest.files[f"model/{RECORDS}"] == watched.manifest.files[RECORDS]
 
 
 def test_the_card_says_what_it_scored_and_how_to_load_it(sft, judged, out_dir):
