@@ -13,7 +13,6 @@ import json
 import math
 import multiprocessing
 import os
-import resource
 import shutil
 import sys
 import time
@@ -23,18 +22,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import FAULTS, Fault, half_of
+from benchmarks import warm
+from benchmarks.faults import FAULTS, SHIPPED, Fault, half_of
 from benchmarks.planted import PLANT
+from benchmarks.small import small
 from lifecycle.artifacts import Artifact, Checkpoint
 from lifecycle.diagnosis.probes import PROBES
-from lifecycle.diagnosis.readings import PROBLEMS, Answer, Reading
+from lifecycle.diagnosis.readings import PROBLEMS, Answer, Knob, Reading
 from lifecycle.diagnosis.records import Records
-from lifecycle.diagnosis.verdict import HEALTHY, Weights, fitted, ranking
+from lifecycle.diagnosis.verdict import CHAIN, HEALTHY, Weights, fitted, ranking
 from lifecycle.errors import LifecycleError
 from lifecycle.evaluation.statistics import clopper_pearson
-from lifecycle.recipes import LifecycleConfig
-from lifecycle.recipes.tiny import tiny
+from lifecycle.recipes import LifecycleConfig, override
 from lifecycle.runs import Run
+from lifecycle.sealing import MANIFEST
 from lifecycle.stages import (
     comparisons,
     corpus,
@@ -52,7 +53,7 @@ from lifecycle.store import Store
 
 TAIL = 0.025
 MEASURED_ITEMS = 300
-TRAINED = {"pretrain", "sft", "preference", "evaluate", "gate"}
+SCORES = ("contract.greedy_correct", "contract.sampled_exact")
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ class Case:
     stages: tuple[str, ...]
     seed: int
     state: str
-    correct: float | None
+    scores: dict[str, float]
     answers: tuple[Answer, ...]
     seconds: float
 
 
-def live(config: LifecycleConfig, store: Store, plant: str) -> Run:
+def live(config: LifecycleConfig, store: Store, plant: str = "") -> Run:
     """A run of the whole chain, as a flow records it, without an orchestrator."""
     if plant:
         os.environ[PLANT] = plant
@@ -95,6 +96,7 @@ def live(config: LifecycleConfig, store: Store, plant: str) -> Run:
         candidate = make(preference.align, config.preference, tuned, pairs)
         report = make(evaluate.evaluate, config.evaluate, candidate, held, text)
         decision = make(gate.decide_gate, config.gate, report)
+        # As `diagnose --measure` does.
         few = config.evaluate.model_copy(update={"items_per_suite": min(MEASURED_ITEMS, *held.items.values())})
         store.make(evaluate.evaluate, few, Checkpoint.load(tuned.path), held, on_drift="accept")
         state = {"PROMOTE": "COMPLETED", "BLOCK": "BLOCKED"}.get(decision.verdict, "INCONCLUSIVE")
@@ -106,43 +108,83 @@ def live(config: LifecycleConfig, store: Store, plant: str) -> Run:
     return run
 
 
-def plant(name: str, seed: int, root: Path, healthy: Path) -> None:
-    """Run a fault in a store of its own, whose stages above the fault are those of the healthy run."""
-    fault = next(fault for fault in FAULTS if fault.name == name)
-    skipped = {"sft": TRAINED - {"pretrain"}, "evaluate": {"evaluate", "gate"}}
-    anew = TRAINED if fault.limits else skipped.get(fault.plant.split(":")[0], set())
-    if (healthy / "artifacts").exists():
-        for stage in (healthy / "artifacts").iterdir():
-            if stage.name not in anew and not (root / "artifacts" / stage.name).exists():
-                shutil.copytree(stage, root / "artifacts" / stage.name, copy_function=os.link)
-    for what, limit in fault.limits.items():
-        resource.setrlimit(what, (limit, limit))
-    (root / "raw").mkdir(parents=True, exist_ok=True)
-    live(fault.change(tiny(seed), root / "raw"), Store(root), fault.plant)
+def plant(fault: Fault, seed: int, root: Path, mended: Knob | None = None) -> None:
+    """Run a fault in a store of its own, whose stages above the fault are those of the healthy run.
+
+    `mended`: with this change. One that names no setting is made by hand: its stage is as in the healthy run.
+    """
+    raw, healthy, faulty = root.parent / f"{seed}-raw", *(root.parent / folder_of(f, seed) for f in (SHIPPED, fault))
+    worker, limits = fault.plant, dict(fault.limits)
+    config = fault.change(small(seed, raw), root)
+    if mended is not None:
+        if not mended.settings:
+            healthy_too = {mended.stage: getattr(small(seed, raw), mended.stage)}
+            config = config.model_copy(update=healthy_too)
+            if mended.stage == fault.behind_contracts:
+                worker, limits = "", {}
+        for setting in mended.settings:
+            config = override(config, setting)
+    below = CHAIN[CHAIN.index(fault.behind_contracts) :] if fault.behind_contracts else ()
+    take_over(healthy, root, below if worker or limits else ())
+    if mended is not None:
+        take_over(faulty, root, below)
+    if limits:
+        warm.limits[f"lifecycle.workers.{fault.behind_contracts}"] = limits
+    live(config, Store(root), worker)
+
+
+def take_over(source: Path, root: Path, without: Sequence[str]) -> None:
+    """Have another store's sealed artifacts here too, but for those of some stages."""
+    for manifest in (source / "artifacts").glob(f"*/*/{MANIFEST}"):
+        folder = manifest.parent
+        mine = root / "artifacts" / folder.parent.name / folder.name
+        if folder.parent.name not in without and not mine.exists():
+            shutil.copytree(folder, mine, copy_function=os.link)
+
+
+def folder_of(fault: Fault, seed: int) -> str:
+    """The name of a fault's store."""
+    return f"{seed}-{fault.name.replace(' ', '-').replace(',', '')}"
+
+
+def made(fault: Fault, seed: int, folder: Path, mended: Knob | None = None) -> Records:
+    """The run of a fault, made now if it was not before."""
+    root = folder / (folder_of(fault, seed) + ("" if mended is None else "-mended"))
+    done = root / "planted"
+    if not done.exists():
+        print(f"{fault.problem}: {fault.name}, seed {seed}{'' if mended is None else f', {mended.change}'}", flush=True)
+        shutil.rmtree(root / "runs", ignore_errors=True)  # of a bench that was stopped; what it sealed is good
+        root.mkdir(parents=True, exist_ok=True)
+        child = multiprocessing.get_context("fork").Process(target=plant, args=(fault, seed, root, mended))
+        child.start()
+        child.join()
+        done.touch()
+    return Records(Store(root), Run(next(iter(sorted(root.glob("runs/*/run.json"), reverse=True))).parent))
 
 
 def case(fault: Fault, seed: int, folder: Path) -> Case:
-    """What came of a fault, run now if it was not before."""
-    name = f"{seed}-{fault.name.replace(' ', '-').replace(',', '')}"
-    root = folder / name
-    done = root / "planted"
-    if not done.exists():
-        print(f"{fault.problem}: {fault.name}, seed {seed}", flush=True)
-        shutil.rmtree(root / "runs", ignore_errors=True)  # of a bench that was stopped; what it sealed is good
-        worker = multiprocessing.get_context("spawn").Process(
-            target=plant, args=(fault.name, seed, root, folder / f"{seed}-as-shipped")
-        )
-        worker.start()
-        worker.join()
-        done.touch()
-    run = Run(next(iter(sorted(root.glob("runs/*/run.json"), reverse=True))).parent)
-    records = Records(Store(root), run)
+    """What came of a fault, and what every probe says of it."""
+    records = made(fault, seed, folder)
     began = time.monotonic()
     answers = tuple(probe(records) for probe in PROBES)
-    correct = None if records.report is None else records.report.scores["contract.greedy_correct"].mean
     seconds = time.monotonic() - began
-    half = half_of(fault)
-    return Case(fault.name, fault.problem, half, fault.stages, seed, run.state, correct, answers, round(seconds, 2))
+    return Case(
+        fault.name,
+        fault.problem,
+        half_of(fault),
+        fault.stages,
+        seed,
+        records.state,
+        scores(records),
+        answers,
+        round(seconds, 2),
+    )
+
+
+def scores(records: Records) -> dict[str, float]:
+    """What the candidate scored on the contract; nothing where it was not evaluated."""
+    found = {} if records.report is None else records.report.scores
+    return {name: round(found[name].mean, 4) for name in SCORES if name in found}
 
 
 def first_two(found: Case, weights: Weights) -> tuple[list[str], str | None, float]:
@@ -206,7 +248,7 @@ def table(cases: Sequence[Case], weights: Weights) -> dict[str, Any]:
         right = "right" if two[0] == found.problem else "SECOND" if two[1] == found.problem else "WRONG"
         print(
             f"{right:<7}{found.problem:<15}{found.fault:<32}{found.half:<9}{found.state:<13}"
-            f"{'' if found.correct is None else f'{found.correct:.3f}':<7}"
+            f"{' '.join(f'{value:.2f}' for value in found.scores.values()):<10}"
             f"-> {two[0]} {probability:.2f} ({stage}), then {two[1]}"
         )
     shares: dict[str, str] = {}
@@ -234,12 +276,16 @@ def main() -> int:
     parser.add_argument("--store", type=Path, required=True, help="folder of the stores, one a fault and seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", help="problems, or names of faults")
+    parser.add_argument("--half", choices=("tuning", "held out"), help="whoever tunes looks at one half only")
     parser.add_argument("--fit", type=Path, help="write weights fitted on the tuning half here")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    wanted = [f for f in FAULTS if not options.only or {f.name, f.problem} & set(options.only)]
-    shipped = next(fault for fault in FAULTS if fault.name == "as shipped")
-    cases = [case(fault, seed, options.store) for seed in options.seeds for fault in dict.fromkeys((shipped, *wanted))]
+    warm.start()
+    warm.fork_workers_of(pretrain, sft, preference, evaluate)
+    names = options.only or [*PROBLEMS, HEALTHY]
+    named = [fault for name in names for fault in FAULTS if name in (fault.name, fault.problem)]
+    wanted = [fault for fault in dict.fromkeys((SHIPPED, *named)) if options.half in (None, half_of(fault))]
+    cases = [case(fault, seed, options.store) for seed in options.seeds for fault in wanted]
     weights = fitted()
     if options.fit:
         weights = fit([found for found in cases if found.half == "tuning"])

@@ -1,26 +1,37 @@
-"""Faults of each of the six kinds, and healthy runs: what `benchmarks.diagnosis` plants in the tiny lifecycle.
+"""Faults of each of the six kinds, and healthy runs: what `benchmarks.diagnosis` plants in the reduced lifecycle.
 
 A fault is a change of the recipe, of its raw files, or of a worker (`benchmarks.planted`), or a limit of the machine.
 Every second fault of a problem is held out: nothing of the diagnosis was or may be tuned on it.
 """
 
-import gzip
-import random
 import resource
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import orjson
-
+from benchmarks.spoilt import (
+    Change,
+    answered,
+    at_random,
+    comparisons,
+    copies,
+    corpus,
+    corpus_of,
+    demonstrations,
+    items,
+    only,
+    rows_too_short,
+    setting,
+    shorter_and_wrong,
+    shuffled_words,
+    swapped,
+    with_lora,
+    without_records,
+    wrong_keys,
+    wrong_value,
+)
 from lifecycle.diagnosis.readings import Problem
-from lifecycle.recipes import LifecycleConfig
-from lifecycle.recipes.tiny import PACK
 
-Change = Callable[[LifecycleConfig, Path], LifecycleConfig]
 Half = Literal["tuning", "held out"]
-Row = dict[str, Any]
 
 MEGABYTE = 1 << 20
 
@@ -36,149 +47,18 @@ class Fault:
     plant: str = ""
     """`stage:fault` of `benchmarks.planted`."""
     limits: dict[int, int] = field(default_factory=dict)
-    """Of `resource.setrlimit`, for the workers too."""
+    """Of `resource.setrlimit`, for the worker of the first of `stages`; memory counts from what it starts with."""
 
-
-def rows(file: Path) -> list[Row]:
-    """The rows of a shipped file."""
-    return [orjson.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
-
-
-def written(folder: Path, name: str, some: list[Row] | Iterator[Row]) -> Path:
-    """Rows in a file of their own."""
-    file = folder / f"{name}.jsonl"
-    file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in some))
-    return file
-
-
-def changed(config: LifecycleConfig, **stages: dict[str, Any]) -> LifecycleConfig:
-    """A recipe with settings of its stages changed, as `--set` would."""
-    update = {
-        stage: type(getattr(config, stage)).model_validate({**dict(getattr(config, stage)), **settings})
-        for stage, settings in stages.items()
-    }
-    return config.model_copy(update=update)
-
-
-def setting(**stages: dict[str, Any]) -> Change:
-    """A fault that is a setting."""
-    return lambda config, folder: changed(config, **stages)
-
-
-def demonstrations(spoil: Callable[[list[Row], random.Random], list[Row]]) -> Change:
-    """A fault in the demonstrations, those held out of training too."""
-
-    def change(config: LifecycleConfig, folder: Path) -> LifecycleConfig:
-        drawn = random.Random(0)
-        files = {name: spoil(rows(PACK / f"contract/{name}.jsonl.gz"), drawn) for name in ("train", "dev")}
-        return changed(config, demonstrations={name: written(folder, name, some) for name, some in files.items()})
-
-    return change
-
-
-def comparisons(spoil: Callable[[Row, random.Random], Row]) -> Change:
-    """A fault in the comparisons, those held out of training too: they come from the same hands."""
-
-    def change(config: LifecycleConfig, folder: Path) -> LifecycleConfig:
-        drawn = random.Random(0)
-        files = {
-            name: written(folder, name, (spoil(row, drawn) for row in rows(PACK / f"preferences/{name}.jsonl.gz")))
-            for name in ("train", "heldout")
-        }
-        return changed(config, comparisons=files)
-
-    return change
-
-
-def items(spoil: Callable[[list[Row], random.Random], list[Row]]) -> Change:
-    """A fault in what is asked."""
-
-    def change(config: LifecycleConfig, folder: Path) -> LifecycleConfig:
-        assert config.suites is not None
-        (suite,) = config.suites.suites
-        file = written(folder, "test", spoil(rows(PACK / "contract/test.jsonl.gz"), random.Random(0)))
-        return changed(config, suites={"suites": (suite.model_copy(update={"path": file}),)})
-
-    return change
-
-
-def corpus(spoil: Callable[[str, random.Random], str]) -> Change:
-    """A fault in every document."""
-
-    def change(config: LifecycleConfig, folder: Path) -> LifecycleConfig:
-        assert config.corpus is not None
-        drawn, sources = random.Random(0), []
-        for source in config.corpus.sources:
-            if source.text_field == "text":
-                some = ({**row, "text": spoil(row["text"], drawn)} for row in rows(Path(str(source.path))))
-                source = source.model_copy(update={"path": written(folder, source.name, some)})
-            sources.append(source)
-        return changed(config, corpus={"sources": tuple(sources)})
-
-    return change
-
-
-def answered(row: Row, text: str) -> Row:
-    """A demonstration with another answer."""
-    return {**row, "messages": [*row["messages"][:-1], {"role": "assistant", "content": text}]}
-
-
-def wrong_value(row: Row, drawn: random.Random) -> Row:
-    """Another field's value of the same record."""
-    others = [value for name, value in row["record"].items() if name != row["field"]]
-    return answered(row, orjson.dumps({row["field"]: drawn.choice(others)}).decode())
-
-
-def swapped(row: Row, drawn: random.Random) -> Row:
-    return {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
-
-
-def at_random(row: Row, drawn: random.Random) -> Row:
-    return swapped(row, drawn) if drawn.random() < 0.5 else row
-
-
-def shorter_and_wrong(row: Row, drawn: random.Random) -> Row:
-    """The shortest answer wins, whatever it says."""
-    return {**row, "chosen": [{"role": "assistant", "content": "{}"}], "rejected": row["chosen"]}
-
-
-def shuffled_words(text: str, drawn: random.Random) -> str:
-    words = text.split()
-    drawn.shuffle(words)
-    return " ".join(words)
-
-
-def without_records(config: LifecycleConfig, folder: Path) -> LifecycleConfig:
-    assert config.corpus is not None
-    return changed(config, corpus={"sources": tuple(s for s in config.corpus.sources if s.name != "records")})
-
-
-def only(name: str) -> Change:
-    def change(config: LifecycleConfig, folder: Path) -> LifecycleConfig:
-        assert config.corpus is not None
-        return changed(config, corpus={"sources": tuple(s for s in config.corpus.sources if s.name == name)})
-
-    return change
-
-
-def wrong_keys(some: list[Row], drawn: random.Random) -> list[Row]:
-    """Three of ten items have another field's value for their right answer."""
-    spoiled = []
-    for row in some:
-        if drawn.random() < 0.3 and len(row["record"]) > 1:
-            row = wrong_value(row, drawn)
-            (value,) = orjson.loads(row["messages"][-1]["content"]).values()
-            row = {**row, "value": value}
-        spoiled.append(row)
-    return spoiled
-
-
-def copies(some: list[Row], drawn: random.Random) -> list[Row]:
-    """A hundred items, fifteen times each."""
-    return [{**row, "id": f"{row['id']}-{copy}"} for copy in range(15) for row in some[:100]]
+    @property
+    def behind_contracts(self) -> str | None:
+        """The stage whose worker is another one: what the healthy run has of it and below is not taken over."""
+        return self.plant.split(":")[0] or (self.stages[0] if self.limits else None)
 
 
 BEHAVIOUR, PREFERENCE = ("sft", "demonstrations"), ("preference", "comparisons")
+
+SHIPPED = Fault("as shipped", "healthy", ())
+NO_LEASH = "preference.chosen_nll_weight=0"
 
 FAULTS: tuple[Fault, ...] = (
     # knowledge
@@ -186,9 +66,9 @@ FAULTS: tuple[Fault, ...] = (
         "short pretraining",
         "knowledge",
         ("pretrain",),
-        setting(pretrain={"horizon": {"steps": 60}, "warmup_steps": 10}),
+        setting("pretrain.warmup_steps=2", "pretrain.horizon.steps=10"),
     ),
-    Fault("low learning rate", "knowledge", ("pretrain",), setting(pretrain={"learning_rate": 3e-5})),
+    Fault("low learning rate", "knowledge", ("pretrain",), setting("pretrain.learning_rate=3e-5")),
     Fault("words shuffled", "knowledge", ("corpus", "pretrain"), corpus(shuffled_words)),
     Fault("no text like the questions", "knowledge", ("corpus",), without_records),
     Fault(
@@ -196,14 +76,19 @@ FAULTS: tuple[Fault, ...] = (
         "knowledge",
         ("pretrain",),
         setting(
-            pretrain={"model": {"hidden_size": 16, "layers": 1, "heads": 1, "kv_heads": 1, "intermediate_size": 32}}
+            'pretrain.model={"hidden_size": 16, "layers": 1, "heads": 1, "kv_heads": 1, "intermediate_size": 32}',
         ),
     ),
     Fault("one source", "knowledge", ("corpus",), only("moby-dick")),
     # behaviour
-    Fault("short SFT", "behaviour", BEHAVIOUR, setting(sft={"epochs": 0.12})),
-    Fault("few demonstrations", "behaviour", BEHAVIOUR, demonstrations(lambda some, _: some[:640])),
-    Fault("low SFT rate", "behaviour", BEHAVIOUR, setting(sft={"learning_rate": 2e-5})),
+    Fault("short SFT", "behaviour", BEHAVIOUR, setting("sft.epochs=0.04")),
+    Fault(
+        "few demonstrations",
+        "behaviour",
+        BEHAVIOUR,
+        setting("sft.epochs=25", also=demonstrations(lambda some, _: some[:100])),
+    ),
+    Fault("low SFT rate", "behaviour", BEHAVIOUR, setting("sft.learning_rate=2e-5")),
     Fault(
         "wrong values",
         "behaviour",
@@ -234,9 +119,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("generation prompt dropped", "protocol", ("evaluate",), plant="evaluate:generation_prompt_dropped"),
     Fault("template edited", "protocol", ("evaluate",), plant="evaluate:template_edited"),
     # preference
-    Fault(
-        "over-strong", "preference", PREFERENCE, setting(preference={"learning_rate": 2e-3, "chosen_nll_weight": 0.0})
-    ),
+    Fault("over-strong", "preference", PREFERENCE, setting("preference.learning_rate=2e-3", NO_LEASH)),
     Fault("swapped labels", "preference", PREFERENCE, comparisons(swapped)),
     Fault("random labels", "preference", PREFERENCE, comparisons(at_random)),
     Fault("shorter is better", "preference", PREFERENCE, comparisons(shorter_and_wrong)),
@@ -244,53 +127,56 @@ FAULTS: tuple[Fault, ...] = (
         "no rein",
         "preference",
         PREFERENCE,
-        setting(preference={"beta": 0.002, "learning_rate": 6e-4, "chosen_nll_weight": 0.0}),
+        setting("preference.beta=0.002", "preference.learning_rate=6e-4", NO_LEASH),
     ),
     Fault(
         "many passes",
         "preference",
         PREFERENCE,
-        setting(preference={"epochs": 12, "learning_rate": 6e-4, "chosen_nll_weight": 0.0}),
+        setting("preference.epochs=6", "preference.learning_rate=8e-4", NO_LEASH),
     ),
     # memory and runtime
-    Fault("rate that diverges", "runtime", ("pretrain",), setting(pretrain={"learning_rate": 30.0})),
-    Fault("out of memory", "runtime", ("sft",), limits={resource.RLIMIT_DATA: 900 * MEGABYTE}),
-    Fault(
-        "rows that do not fit",
-        "runtime",
-        ("shards", "sft"),
-        setting(shards={"max_seq_len": 64}, sft={"max_dropped_share": 1.0}, preference={"max_dropped_share": 1.0}),
-    ),
-    Fault("full disk", "runtime", ("pretrain",), limits={resource.RLIMIT_FSIZE: 2 * MEGABYTE}),
-    Fault("SFT that diverges", "runtime", ("sft",), setting(sft={"learning_rate": 10.0})),
-    Fault("stopped too early", "runtime", ("preference",), limits={resource.RLIMIT_CPU: 25}),
+    Fault("rate that diverges", "runtime", ("pretrain",), setting("pretrain.learning_rate=30")),
+    Fault("out of memory", "runtime", ("sft",), limits={resource.RLIMIT_DATA: 40 * MEGABYTE}),
+    Fault("rows that do not fit", "runtime", ("shards", "sft"), rows_too_short),
+    Fault("full disk", "runtime", ("pretrain",), limits={resource.RLIMIT_FSIZE: MEGABYTE}),
+    Fault("SFT that diverges", "runtime", ("sft",), setting("sft.learning_rate=10")),
+    Fault("stopped too early", "runtime", ("preference",), limits={resource.RLIMIT_CPU: 2}),
     # eval blindness
-    Fault("few items", "eval_blindness", ("evaluate", "suites"), setting(evaluate={"items_per_suite": 20})),
-    Fault("answers cut", "eval_blindness", ("evaluate",), setting(evaluate={"max_new_tokens": 4})),
+    Fault("few items", "eval_blindness", ("evaluate", "suites"), setting("evaluate.items_per_suite=20")),
+    Fault("answers cut", "eval_blindness", ("evaluate",), setting("evaluate.max_new_tokens=4")),
     Fault("wrong answer key", "eval_blindness", ("suites",), items(wrong_keys)),
     Fault("copies", "eval_blindness", ("suites", "evaluate"), items(copies)),
     Fault(
         "answers of one kind",
         "eval_blindness",
         ("suites",),
-        items(lambda some, _: [r for r in some if r["value"] == "optional"]),
+        items(lambda some, _: [r for r in some if r["value"] == "all"]),
     ),
-    Fault("fifty items", "eval_blindness", ("evaluate", "suites"), items(lambda some, _: some[:50])),
+    Fault("small suite", "eval_blindness", ("evaluate", "suites"), items(lambda some, _: some[:24])),
     # healthy
-    Fault("as shipped", "healthy", ()),
+    SHIPPED,
     Fault(
         "half the demonstrations, twice",
         "healthy",
         (),
-        lambda config, folder: changed(
-            demonstrations(lambda some, _: some[: len(some) // 2] if len(some) > 1000 else some)(config, folder),
-            sft={"epochs": 2.56},
-        ),
+        setting("sft.epochs=0.8", also=demonstrations(lambda some, _: some[: max(100, len(some) // 2)])),
     ),
-    Fault("longer SFT", "healthy", (), setting(sft={"epochs": 1.6})),
-    Fault("weaker preferences", "healthy", (), setting(preference={"learning_rate": 1e-4})),
-    Fault("larger batches", "healthy", (), setting(sft={"batch_rows": 32, "epochs": 2.0})),
-    Fault("600 items", "healthy", (), setting(evaluate={"items_per_suite": 600})),
+    Fault("longer SFT", "healthy", (), setting("sft.epochs=0.5")),
+    Fault("weaker preferences", "healthy", (), setting("preference.learning_rate=2e-4")),
+    Fault("larger batches", "healthy", (), setting("sft.batch_rows=16", "sft.epochs=0.7")),
+    Fault("150 items", "healthy", (), setting("evaluate.items_per_suite=150")),
+    Fault("other seeds", "healthy", (), setting("sft.seed=7", "preference.seed=7", "evaluate.seed=7")),
+    Fault(
+        "preferences by LoRA",
+        "healthy",
+        (),
+        setting("preference.lora.rank=16", "preference.learning_rate=2e-3", also=with_lora),
+    ),
+    Fault("higher SFT rate", "healthy", (), setting("sft.learning_rate=3e-3")),
+    Fault("rows of whole documents", "healthy", (), setting("shards.packing=best_fit")),
+    Fault("longer pretraining", "healthy", (), setting("pretrain.horizon.steps=400")),
+    Fault("half the text", "healthy", (), corpus_of(200)),
 )
 
 

@@ -15,7 +15,7 @@ TRAINED = ("pretrain", "sft", "reward", "preference")
 # What a failure's message says, and what is then the cheapest thing to do about it.
 CAUSES = {
     "memory": (
-        ("out of memory", "outofmemory", "cannot allocate", "fit into memory", "sigkill", "signal 9"),
+        ("out of memory", "outofmemory", "cannot allocate", "can't allocate", "fit into memory", "sigkill", "signal 9"),
         "halve the rows a process holds at once",
     ),
     "hang": (("no sign of life", "hung", "heartbeat", "silent"), "read the stacks in log/, and run on fewer ranks"),
@@ -23,7 +23,7 @@ CAUSES = {
         ("not finite", "diverged", "nan", "loss_is_zero", "worse_than_uniform", "divergence", "plateau"),
         "a tenth of the learning rate",
     ),
-    "disk": (("no space", "disk", "errno 28"), "free the bytes the message names"),
+    "disk": (("no space", "disk", "file too large", "quota", "errno 27", "errno 28", "errno 122"), "free the bytes the message names"),
     "process": (("died", "exit code", "killed", "lost"), "read log/worker.log of the stage"),
 }
 
