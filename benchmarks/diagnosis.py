@@ -3,57 +3,35 @@
     python -m benchmarks.diagnosis --store .lifecycle-faults --seeds 0 --json docs/diagnosis.json
     python -m benchmarks.diagnosis --store .lifecycle-faults --seeds 0 --only preference eval_blindness
     python -m benchmarks.diagnosis --store .lifecycle-faults --seeds 0 --fit lifecycle/diagnosis/weights.json
+    python -m benchmarks.diagnosis --store .lifecycle-faults --seeds 0 --mend
 
 Stages that a fault does not touch are those of the healthy run of the same seed. Weights are fitted on one half of the
 faults of each problem; the other half says what they are worth. A run once made is diagnosed again without a rerun.
+`--mend` runs each fault again with the first change its diagnosis names, and says how much of the lost score came back.
 """
 
 import argparse
 import json
 import math
-import multiprocessing
-import os
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from benchmarks import warm
 from benchmarks.faults import FAULTS, SHIPPED, Fault, half_of
-from benchmarks.planted import PLANT
-from benchmarks.small import small
-from lifecycle.artifacts import Artifact, Checkpoint
+from benchmarks.planting import TRAINING, is_made, made, scores
 from lifecycle.diagnosis.probes import PROBES
-from lifecycle.diagnosis.readings import PROBLEMS, Answer, Knob, Reading
-from lifecycle.diagnosis.records import Records
-from lifecycle.diagnosis.verdict import CHAIN, HEALTHY, Weights, fitted, ranking
-from lifecycle.errors import LifecycleError
+from lifecycle.diagnosis.readings import PROBLEMS, Answer, Reading
+from lifecycle.diagnosis.verdict import HEALTHY, Weights, fitted, ranking
 from lifecycle.evaluation.statistics import clopper_pearson
-from lifecycle.recipes import LifecycleConfig, override
-from lifecycle.runs import Run
-from lifecycle.sealing import MANIFEST
-from lifecycle.stages import (
-    comparisons,
-    corpus,
-    demonstrations,
-    evaluate,
-    gate,
-    preference,
-    pretrain,
-    sft,
-    shards,
-    suites,
-    tokenizer,
-)
-from lifecycle.store import Store
 
 TAIL = 0.025
-MEASURED_ITEMS = 300
-SCORES = ("contract.greedy_correct", "contract.sampled_exact")
+LOST = 0.05  # of a score, from which on there is something to bring back
 
 
 @dataclass(frozen=True)
@@ -69,97 +47,6 @@ class Case:
     scores: dict[str, float]
     answers: tuple[Answer, ...]
     seconds: float
-
-
-def live(config: LifecycleConfig, store: Store, plant: str = "") -> Run:
-    """A run of the whole chain, as a flow records it, without an orchestrator."""
-    if plant:
-        os.environ[PLANT] = plant
-        {"sft": sft, "evaluate": evaluate}[plant.split(":")[0]].WORKER = "benchmarks.planted"  # type: ignore[attr-defined]
-    run = Run.start(store, flow="benchmark", recipe=config.name, settings=[])
-
-    def make(stage: Any, settings: Any, *inputs: Artifact | None) -> Any:
-        made = store.make(stage, settings, *inputs, on_drift="accept")
-        run.add(made)
-        print(f"    {settings.stage}: {'reused' if made.reused else f'{made.seconds:.0f} s'}", flush=True)
-        return made.artifact
-
-    try:
-        held = make(suites.collect_suites, config.suites)
-        text = make(corpus.build_corpus, config.corpus, held)
-        words = make(tokenizer.train_tokenizer, config.tokenizer, text)
-        base = make(pretrain.pretrain, config.pretrain, make(shards.pack_shards, config.shards, text, words), words)
-        tuned = make(
-            sft.fine_tune, config.sft, base, make(demonstrations.curate_demonstrations, config.demonstrations, held)
-        )
-        pairs = make(comparisons.curate_comparisons, config.comparisons, held)
-        candidate = make(preference.align, config.preference, tuned, pairs)
-        report = make(evaluate.evaluate, config.evaluate, candidate, held, text)
-        decision = make(gate.decide_gate, config.gate, report)
-        # As `diagnose --measure` does.
-        few = config.evaluate.model_copy(update={"items_per_suite": min(MEASURED_ITEMS, *held.items.values())})
-        store.make(evaluate.evaluate, few, Checkpoint.load(tuned.path), held, on_drift="accept")
-        state = {"PROMOTE": "COMPLETED", "BLOCK": "BLOCKED"}.get(decision.verdict, "INCONCLUSIVE")
-        run.end(state, decision.verdict)  # type: ignore[arg-type]
-    except LifecycleError as error:
-        run.end("FAILED", str(error))
-    except Exception as error:
-        run.end("FAILED", f"{type(error).__name__}: {error}")
-    return run
-
-
-def plant(fault: Fault, seed: int, root: Path, mended: Knob | None = None) -> None:
-    """Run a fault in a store of its own, whose stages above the fault are those of the healthy run.
-
-    `mended`: with this change. One that names no setting is made by hand: its stage is as in the healthy run.
-    """
-    raw, healthy, faulty = root.parent / f"{seed}-raw", *(root.parent / folder_of(f, seed) for f in (SHIPPED, fault))
-    worker, limits = fault.plant, dict(fault.limits)
-    config = fault.change(small(seed, raw), root)
-    if mended is not None:
-        if not mended.settings:
-            healthy_too = {mended.stage: getattr(small(seed, raw), mended.stage)}
-            config = config.model_copy(update=healthy_too)
-            if mended.stage == fault.behind_contracts:
-                worker, limits = "", {}
-        for setting in mended.settings:
-            config = override(config, setting)
-    below = CHAIN[CHAIN.index(fault.behind_contracts) :] if fault.behind_contracts else ()
-    take_over(healthy, root, below if worker or limits else ())
-    if mended is not None:
-        take_over(faulty, root, below)
-    if limits:
-        warm.limits[f"lifecycle.workers.{fault.behind_contracts}"] = limits
-    live(config, Store(root), worker)
-
-
-def take_over(source: Path, root: Path, without: Sequence[str]) -> None:
-    """Have another store's sealed artifacts here too, but for those of some stages."""
-    for manifest in (source / "artifacts").glob(f"*/*/{MANIFEST}"):
-        folder = manifest.parent
-        mine = root / "artifacts" / folder.parent.name / folder.name
-        if folder.parent.name not in without and not mine.exists():
-            shutil.copytree(folder, mine, copy_function=os.link)
-
-
-def folder_of(fault: Fault, seed: int) -> str:
-    """The name of a fault's store."""
-    return f"{seed}-{fault.name.replace(' ', '-').replace(',', '')}"
-
-
-def made(fault: Fault, seed: int, folder: Path, mended: Knob | None = None) -> Records:
-    """The run of a fault, made now if it was not before."""
-    root = folder / (folder_of(fault, seed) + ("" if mended is None else "-mended"))
-    done = root / "planted"
-    if not done.exists():
-        print(f"{fault.problem}: {fault.name}, seed {seed}{'' if mended is None else f', {mended.change}'}", flush=True)
-        shutil.rmtree(root / "runs", ignore_errors=True)  # of a bench that was stopped; what it sealed is good
-        root.mkdir(parents=True, exist_ok=True)
-        child = multiprocessing.get_context("fork").Process(target=plant, args=(fault, seed, root, mended))
-        child.start()
-        child.join()
-        done.touch()
-    return Records(Store(root), Run(next(iter(sorted(root.glob("runs/*/run.json"), reverse=True))).parent))
 
 
 def case(fault: Fault, seed: int, folder: Path) -> Case:
@@ -181,10 +68,31 @@ def case(fault: Fault, seed: int, folder: Path) -> Case:
     )
 
 
-def scores(records: Records) -> dict[str, float]:
-    """What the candidate scored on the contract; nothing where it was not evaluated."""
-    found = {} if records.report is None else records.report.scores
-    return {name: round(found[name].mean, 4) for name in SCORES if name in found}
+def mend(found: Case, folder: Path, weights: Weights, healthy: Case) -> dict[str, Any] | None:
+    """How much of what a fault cost comes back with the first change that its diagnosis names; None: it cost nothing.
+
+    The score is that of the contract of which it lost most; a run that was never evaluated has lost all of it.
+    """
+    was, is_ = healthy.scores, {name: found.scores.get(name, 0.0) for name in healthy.scores}
+    name = max(was, key=lambda score: was[score] - is_[score])
+    lost = was[name] - is_[name]
+    knobs = ranking(found.answers, weights)[0].knobs
+    if found.problem == HEALTHY or lost < LOST:
+        return None
+    row = {
+        "fault": found.fault,
+        "half": found.half,
+        "seed": found.seed,
+        "score": name,
+        "healthy": was[name],
+        "faulty": is_[name],
+    }
+    if not knobs:
+        return {**row, "change": None, "mended": is_[name], "back": 0.0}
+    fault = next(fault for fault in FAULTS if fault.name == found.fault)
+    after = scores(made(fault, found.seed, folder, knobs[0])).get(name, 0.0)
+    change = {"change": knobs[0].change, "stage": knobs[0].stage, "settings": knobs[0].settings}
+    return {**row, **change, "mended": after, "back": round((after - is_[name]) / lost, 4)}
 
 
 def first_two(found: Case, weights: Weights) -> tuple[list[str], str | None, float]:
@@ -267,7 +175,36 @@ def table(cases: Sequence[Case], weights: Weights) -> dict[str, Any]:
     for name in names:
         print(f"{name:<16}" + "".join(f"{told[name, other] or '.':>10}" for other in names))
     print(f"\nslowest diagnosis: {max(found.seconds for found in cases):.1f} s")
-    return {"cases": rows, "shares": shares, "confusion": {f"{a} -> {b}": n for (a, b), n in told.items()}}
+    confusion = {f"{a} -> {b}": n for (a, b), n in told.items()}
+    return {"cases": rows, "shares": shares, "confusion": confusion, "calibration": calibration(rows)}
+
+
+def calibration(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How often the first answer was right where it said it was so likely, printed."""
+    found = []
+    for low, high in pairwise((0.0, 0.5, 0.7, 0.9, 1.01)):
+        mine = [row for row in rows if low <= row["probability"] < high]
+        if mine:
+            said = sum(row["probability"] for row in mine) / len(mine)
+            right = share(sum(row["first"] == row["problem"] for row in mine), len(mine))
+            found.append({"from": low, "said": round(said, 3), "right": right})
+            print(f"said {said:.2f}: right {right}")
+    return found
+
+
+def mends(cases: Sequence[Case], folder: Path, weights: Weights) -> list[dict[str, Any]]:
+    """What came back of every fault that cost something, printed."""
+    healthy = {found.seed: found for found in cases if found.fault == SHIPPED.name}
+    mended = [mend(found, folder, weights, healthy[found.seed]) for found in cases]
+    rows = [row for row in mended if row is not None]
+    print("\nthe first change each diagnosis names")
+    for row in rows:
+        print(f"{row['fault']:<32}{row['score']:<26}{row['faulty']:.3f} -> {row['mended']:.3f}  {row['change']}")
+    if rows:
+        lost = sum(row["healthy"] - row["faulty"] for row in rows)
+        back = sum(row["mended"] - row["faulty"] for row in rows)
+        print(f"of {len(rows)} faults {back / lost:.1%} of what was lost comes back")
+    return rows
 
 
 def main() -> int:
@@ -278,19 +215,26 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", help="problems, or names of faults")
     parser.add_argument("--half", choices=("tuning", "held out"), help="whoever tunes looks at one half only")
     parser.add_argument("--fit", type=Path, help="write weights fitted on the tuning half here")
+    parser.add_argument("--made", action="store_true", help="run nothing: only what was run before")
+    parser.add_argument("--mend", action="store_true", help="also apply the first change that each diagnosis names")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     warm.start()
-    warm.fork_workers_of(pretrain, sft, preference, evaluate)
+    warm.fork_workers_of(*TRAINING)
     names = options.only or [*PROBLEMS, HEALTHY]
     named = [fault for name in names for fault in FAULTS if name in (fault.name, fault.problem)]
     wanted = [fault for fault in dict.fromkeys((SHIPPED, *named)) if options.half in (None, half_of(fault))]
-    cases = [case(fault, seed, options.store) for seed in options.seeds for fault in wanted]
+    planned = [(fault, seed) for seed in options.seeds for fault in wanted]
+    if options.made:
+        planned = [each for each in planned if is_made(options.store, *each)]
+    cases = [case(fault, seed, options.store) for fault, seed in planned]
     weights = fitted()
     if options.fit:
         weights = fit([found for found in cases if found.half == "tuning"])
         options.fit.write_text(json.dumps(weights.model_dump(), indent=1) + "\n")
     data = table(cases, weights)
+    if options.mend:
+        data["mended"] = mends(cases, options.store, weights)
     if options.json:
         options.json.write_text(json.dumps(data, indent=1) + "\n")
     return 0

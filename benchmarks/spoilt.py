@@ -40,6 +40,8 @@ def demonstrations(spoil: Callable[[list[Row], random.Random], list[Row]]) -> Ch
 
     def change(config: LifecycleConfig, folder: Path) -> LifecycleConfig:
         drawn, shown = random.Random(0), config.demonstrations
+        assert shown.train is not None
+        assert shown.dev is not None
         files = {"train": shown.train, "dev": shown.dev}
         spoilt = {name: written(folder / f"shown-{name}.jsonl", spoil(rows(f), drawn)) for name, f in files.items()}
         return changed(config, demonstrations=spoilt)
@@ -53,6 +55,8 @@ def comparisons(spoil: Callable[[Row, random.Random], Row]) -> Change:
     def change(config: LifecycleConfig, folder: Path) -> LifecycleConfig:
         assert config.comparisons is not None
         drawn, given = random.Random(0), config.comparisons
+        assert given.train is not None
+        assert given.heldout is not None
         files = {"train": given.train, "heldout": given.heldout}
         spoilt = {
             name: written(folder / f"compared-{name}.jsonl", [spoil(row, drawn) for row in rows(file)])
@@ -68,6 +72,7 @@ def items(spoil: Callable[[list[Row], random.Random], list[Row]]) -> Change:
 
     def change(config: LifecycleConfig, folder: Path) -> LifecycleConfig:
         (suite,) = config.suites.suites
+        assert suite.path is not None
         file = written(folder / "asked.jsonl", spoil(rows(suite.path), random.Random(0)))
         return changed(config, suites={"suites": (suite.model_copy(update={"path": file}),)})
 
