@@ -219,8 +219,9 @@ def main() -> int:
     parser.add_argument("--mend", action="store_true", help="also apply the first change that each diagnosis names")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    warm.start()
-    warm.fork_workers_of(*TRAINING)
+    if not options.made or options.mend:
+        warm.start()
+        warm.fork_workers_of(*TRAINING)
     names = options.only or [*PROBLEMS, HEALTHY]
     named = [fault for name in names for fault in FAULTS if name in (fault.name, fault.problem)]
     wanted = [fault for fault in dict.fromkeys((SHIPPED, *named)) if options.half in (None, half_of(fault))]
