@@ -134,7 +134,7 @@ def share(hits: int, of: int) -> str:
     """A share with its exact interval."""
     if not of:
         return "none run"
-    interval = clopper_pearson(hits, of, TAIL)
+    interval = clopper_pearson(hits, of, tail=TAIL)
     return f"{hits}/{of} = {hits / of:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
 
 

@@ -165,7 +165,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault("longer SFT", "healthy", (), setting("sft.epochs=0.5")),
     Fault("weaker preferences", "healthy", (), setting("preference.learning_rate=2e-4")),
     Fault("larger batches", "healthy", (), setting("sft.batch_rows=16", "sft.epochs=0.7")),
-    Fault("150 items", "healthy", (), setting("evaluate.items_per_suite=150")),
+    Fault(
+        "150 items",
+        "healthy",
+        (),
+        setting("evaluate.items_per_suite=150", *(f"gate.rules.{rule}.items=150" for rule in range(7))),
+    ),
     Fault("other seeds", "healthy", (), setting("sft.seed=7", "preference.seed=7", "evaluate.seed=7")),
     Fault(
         "preferences by LoRA",

@@ -20,9 +20,10 @@ def power(run: Records) -> Seen | str:
     if run.decision is None:
         return "the run has no gate decision"
     required = [check for check in run.decision.checks if check.required]
-    still_open = [check for check in required if check.verdict == "INCONCLUSIVE"]
+    # UNMEASURED: so few were scored that the rule was not even looked at.
+    still_open = [check for check in required if check.verdict in ("INCONCLUSIVE", "UNMEASURED")]
     failed = [check for check in required if check.verdict == "FAIL"]
-    items = min((check.evaluated for check in required if check.evaluated), default=0)
+    items = min((check.evaluated for check in required if check.evaluated), default=len(run.asked))
     first = still_open[0] if still_open else None
     return Seen(
         strength=0.0 if not still_open or failed else max(0.5, between(items, 400, FEW)),

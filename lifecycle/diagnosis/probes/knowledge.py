@@ -12,7 +12,8 @@ def bits_per_byte(run: Records) -> Seen | str:
     """Bits per byte of held-out text over those of an interpolated bigram that was counted on the same training text.
 
     A model that reads no further than the last token reaches 1 (Chen and Goodman 1999 for the bigram). The shipped tiny
-    recipe ends at .83 overall and .91 at its worst source (docs/learning.md); at 1.1 it has not learned to read.
+    recipe ends at .83 overall and .91 at its worst source (docs/learning.md). The fault bench's healthy base, trained
+    for a fifth of that, ends at 1.05 and learns the contract all the same: more than 1.1 is short of reading.
     """
     if run.report is None or "pretrain" not in run.manifests:
         return "needs a base trained here and an evaluation, for the bigram counted on its training text"
@@ -30,7 +31,7 @@ def bits_per_byte(run: Records) -> Seen | str:
     mean = sum(ratios.values()) / len(ratios)
     steps = run.manifests["pretrain"].facts["steps"]
     return Seen(
-        strength=between(mean, 0.95, 1.1),
+        strength=between(mean, 1.1, 1.4),
         says=f"held-out text costs the base {mean:.2f} of what a bigram pays, {ratios[worst]:.2f} on {worst} "
         f"({last[worst]:.2f} bits per byte)",
         seen="pretrain",

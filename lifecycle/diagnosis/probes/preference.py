@@ -67,7 +67,7 @@ def reward_margin(run: Records) -> Seen | str:
     apart, moved = margin[-1][1] / beta, chosen[-1][1] / beta
     accuracy = run.curve(STAGE, "heldout/reward_accuracy")
     return Seen(
-        strength=max(between(apart, 15, 60), between(moved, -1.0, -5.0)),
+        strength=max(between(apart, 20, 60), between(moved, -1.0, -5.0)),
         says=f"winning and losing answers lie {apart:.0f} nats further apart than in the reference; the winning ones "
         f"became {'less' if moved < 0 else 'more'} likely by {abs(moved):.1f} nats; "
         f"reward accuracy {accuracy[-1][1]:.2f}"

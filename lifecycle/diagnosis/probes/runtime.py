@@ -23,7 +23,10 @@ CAUSES = {
         ("not finite", "diverged", "nan", "loss_is_zero", "worse_than_uniform", "divergence", "plateau"),
         "a tenth of the learning rate",
     ),
-    "disk": (("no space", "disk", "file too large", "quota", "errno 27", "errno 28", "errno 122"), "free the bytes the message names"),
+    "disk": (
+        ("no space", "disk", "file too large", "quota", "errno 27", "errno 28", "errno 122"),
+        "free the bytes the message names",
+    ),
     "process": (("died", "exit code", "killed", "lost"), "read log/worker.log of the stage"),
 }
 

@@ -24,7 +24,7 @@ def test_a_probe_that_fails_could_not_look():
     assert "'facts'" in blind("corpus_kept", manifests={"corpus": SimpleNamespace()})
 
 
-@pytest.mark.parametrize(("ratio", "strength"), [(0.84, 0.0), (1.025, 0.5), (1.3, 1.0)])
+@pytest.mark.parametrize(("ratio", "strength"), [(1.05, 0.0), (1.25, 0.5), (1.6, 1.0)])
 def test_bits_per_byte_is_held_against_the_bigram(ratio, strength):
     report = SimpleNamespace(baselines={"bigram_bits_per_byte.x": 2.0})
     made = {"manifests": {"pretrain": manifest({"horizon": {"steps": 400}}, steps=400)}, "report": report}
@@ -125,6 +125,8 @@ def test_rules_that_stay_open_for_want_of_items():
     made = {"manifests": {"gate": manifest(), "evaluate": manifest()}}
     still_open = SimpleNamespace(checks=[check("INCONCLUSIVE")])
     assert look("power", decision=still_open, **made).strength == 1
+    unasked = SimpleNamespace(checks=[check("UNMEASURED", evaluated=None)])
+    assert look("power", decision=unasked, **made).strength == 1, "twenty items are no planned number"
     failing = SimpleNamespace(checks=[check("INCONCLUSIVE"), check("FAIL")])
     assert look("power", decision=failing, **made).strength == 0, "what failed was seen well enough"
 
