@@ -31,6 +31,7 @@ from lifecycle.diagnosis.verdict import HEALTHY, Weights, fitted, ranking
 from lifecycle.evaluation.statistics import clopper_pearson
 
 TAIL = 0.025
+BEGIN, END = "<!-- from docs/diagnosis.json -->", "<!-- end -->"
 LOST = 0.05  # of a score, from which on there is something to bring back
 
 
@@ -207,6 +208,29 @@ def mends(cases: Sequence[Case], folder: Path, weights: Weights) -> list[dict[st
     return rows
 
 
+def markdown(data: dict[str, Any]) -> str:
+    """The table of docs/diagnosis.md: what was planted, what it cost, what was answered, what came back."""
+    back = {(row["fault"], row["seed"]): f"{row['back']:.0%}" for row in data.get("mended", ())}
+    lines = [
+        "| planted | half | ended | greedy, sampled exact | named first | stage | back |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in data["cases"]:
+        said = ", ".join(f"{value:.2f}" for value in row["scores"].values()) or "not evaluated"
+        first = f"{row['first']} {row['probability']:.2f}"
+        named = first if row["first"] == row["problem"] else f"**{first}**, then {row['second']}"
+        cells = (
+            f"{row['problem']}: {row['fault']}",
+            row["half"],
+            row["state"].lower(),
+            said,
+            named,
+            row["stage"] or "",
+        )
+        lines.append(f"| {' | '.join(cells)} | {back.get((row['fault'], row['seed']), '')} |")
+    return "\n".join([*lines, "", *(f"- {name}: {value}" for name, value in data["shares"].items())]) + "\n"
+
+
 def main() -> int:
     """Run what was not run yet, diagnose all, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -218,6 +242,7 @@ def main() -> int:
     parser.add_argument("--made", action="store_true", help="run nothing: only what was run before")
     parser.add_argument("--mend", action="store_true", help="also apply the first change that each diagnosis names")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="a page whose table is drawn anew")
     options = parser.parse_args()
     if not options.made or options.mend:
         warm.start()
@@ -238,6 +263,9 @@ def main() -> int:
         data["mended"] = mends(cases, options.store, weights)
     if options.json:
         options.json.write_text(json.dumps(data, indent=1) + "\n")
+    if options.markdown:
+        before, _, rest = options.markdown.read_text().partition(BEGIN)
+        options.markdown.write_text(f"{before}{BEGIN}\n{markdown(data)}{END}{rest.partition(END)[2]}")
     return 0
 
 

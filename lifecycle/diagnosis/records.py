@@ -4,6 +4,7 @@ Every accessor says None where there is nothing. Whether that is a reason to wor
 """
 
 import itertools
+import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -140,15 +141,20 @@ class Records:
         return rows[-1:]
 
     @cached_property
-    def ended_in(self) -> str | None:
-        """The stage that was being made when the run ended before its time."""
-        record, unsealed = self.run.record, dict[str, float]()
+    def unsealed(self) -> Path | None:
+        """What was being made when the run ended before its time."""
+        record, found = self.run.record, dict[Path, float]()
         for attempt in (self.store.root / "artifacts").glob(f"*/*/{LOG_FOLDER}/attempt.json"):
             folder = attempt.parent.parent
             began = attempt.stat().st_mtime
             if record.started <= began <= (record.ended or began) and not (folder / sealing.MANIFEST).exists():
-                unsealed[folder.parent.name] = began
-        return max(unsealed, key=unsealed.__getitem__) if unsealed else None
+                found[folder] = began
+        return max(found, key=found.__getitem__) if found else None
+
+    @property
+    def ended_in(self) -> str | None:
+        """The stage that was being made then."""
+        return None if self.unsealed is None else self.unsealed.parent.name
 
     @cached_property
     def longest_answer(self) -> int | None:
@@ -181,7 +187,11 @@ class Records:
         return float(sum(row["seconds"] for row in rows if row["suite"] in suites))
 
     def config(self, stage: str) -> Mapping[str, Any]:
-        return self.manifests[stage].config if stage in self.manifests else {}
+        """What a stage was asked to do; also one that did not end, as its worker was told."""
+        if stage in self.manifests:
+            return self.manifests[stage].config
+        job = None if self.unsealed is None or stage != self.ended_in else self.unsealed / LOG_FOLDER / "job.json"
+        return dict(json.loads(job.read_bytes())["config"]) if job is not None and job.exists() else {}
 
     def source(self, stage: str) -> str:
         """An artifact as evidence names it."""

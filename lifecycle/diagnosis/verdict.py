@@ -65,9 +65,9 @@ class Ranked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     problem: Problem | Literal["healthy"]
     probability: float
-    stage: str | None = Field(description="The stage to change: that of the reading that convinces most.")
+    stage: str | None = Field(description="The stage to change: the first in the chain of those that convince.")
     readings: tuple[Reading, ...] = Field(description="Those that saw something, the most convincing first.")
-    knobs: tuple[Knob, ...] = Field(description="What to change, the cheapest first.")
+    knobs: tuple[Knob, ...] = Field(description="What to change: at that stage, then elsewhere, the cheapest first.")
 
 
 class Diagnosis(BaseModel):
@@ -117,13 +117,16 @@ def ranking(answers: Sequence[Answer], weights: Weights) -> tuple[Ranked, ...]:
     ranked = []
     for name in sorted(odds, key=odds.__getitem__, reverse=True):
         mine = sorted((r for r in seen if r.problem == name), key=lambda r: convincing[r.probe], reverse=True)
+        strong = [reading for reading in mine if convincing[reading.probe] >= convincing[mine[0].probe] / 2]
+        # Among those that convince it is the first in the chain: below it nothing can be mended.
+        first = min((reading.stage for reading in strong), key=_order, default=None)
         ranked.append(
             Ranked(
                 problem=name,
                 probability=round(odds[name] / total, 4),
-                stage=mine[0].stage if mine else None,
+                stage=first,
                 readings=tuple(mine),
-                knobs=_cheapest(mine),
+                knobs=_cheapest(mine, first),
             )
         )
     return tuple(ranked)
@@ -144,10 +147,17 @@ def fitted() -> Weights:
 
 
 def _place(reading: Reading) -> int:
-    return CHAIN.index(reading.seen)
+    return _order(reading.seen)
 
 
-def _cheapest(readings: Sequence[Reading]) -> tuple[Knob, ...]:
-    """Each change once, the cheapest first; of unknown price last."""
-    knobs = {knob.change: knob for reading in reversed(readings) for knob in reading.knobs}
-    return tuple(sorted(knobs.values(), key=lambda knob: math.inf if knob.seconds is None else knob.seconds))
+def _order(stage: str) -> int:
+    """A stage's place in the chain; what is not in it comes last, and causes nothing."""
+    return CHAIN.index(stage) if stage in CHAIN else len(CHAIN)
+
+
+def _cheapest(readings: Sequence[Reading], first: str | None) -> tuple[Knob, ...]:
+    """Each change once: those of readings that name the stage `first`, then others; the cheapest first, of unknown
+    price last."""
+    named = {knob.change: (r.stage != first, knob) for r in reversed(readings) for knob in r.knobs}
+    price = {change: math.inf if knob.seconds is None else knob.seconds for change, (_, knob) in named.items()}
+    return tuple(named[change][1] for change in sorted(named, key=lambda change: (named[change][0], price[change])))

@@ -1,16 +1,18 @@
 """Behaviour: the base can know it, but was not shown how to answer, not often enough, or was shown something else."""
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
 from lifecycle.data.conversations import answer_key
 from lifecycle.data.jsonl import load_rows
-from lifecycle.diagnosis.probes.probe import Seen, knob, probe
-from lifecycle.diagnosis.readings import between
+from lifecycle.diagnosis.probes.probe import Seen, higher_rate, knob, probe
+from lifecycle.diagnosis.readings import Knob, between
 from lifecycle.diagnosis.records import Asked, Records, failed
 from lifecycle.evaluation.grading import json_objects
 
+LOOKUP_STEPS = 300  # of 8 to 16 rows, in which the tiny recipes learn to copy
 FEW = 8  # failing items of a kind, below which nothing is said about it
 
 
@@ -35,7 +37,8 @@ def copied(run: Records) -> Seen | str:
         stage="sft",
         refuted_by="wrong answers that stay wrong with the longer training",
         knobs=(
-            knob(run, "sft", "train on the demonstrations twice as long", *_longer(run), times=2.0),
+            *higher_rate(run, "sft"),
+            _longer(run),
             knob(run, "demonstrations", "show more of them, of the kinds that fail"),
         ),
     )
@@ -61,7 +64,7 @@ def right_form_wrong_content(run: Records) -> Seen | str:
         failing=len(formed),
         examples=_examples(formed),
         refuted_by="the same answers from a model trained twice as long",
-        knobs=(knob(run, "sft", "train on the demonstrations twice as long", *_longer(run), times=2.0),),
+        knobs=(*higher_rate(run, "sft"), _longer(run)),
     )
 
 
@@ -213,6 +216,10 @@ def _examples(some: list[Asked]) -> tuple[str, ...]:
     )
 
 
-def _longer(run: Records) -> tuple[str, ...]:
+def _longer(run: Records) -> Knob:
+    """Twice as long, and at least as long as a lookup was seen to take."""
+    steps = run.manifests["sft"].facts.get("steps", LOOKUP_STEPS) if "sft" in run.manifests else LOOKUP_STEPS
+    times = max(2, math.ceil(LOOKUP_STEPS / steps))
     epochs = run.config("sft").get("epochs")
-    return () if epochs is None else (f"sft.epochs={2 * epochs:g}",)
+    settings = () if epochs is None else (f"sft.epochs={times * epochs:g}",)
+    return knob(run, "sft", f"train on the demonstrations {times} times as long", *settings, times=times)

@@ -1,6 +1,6 @@
 """Knowledge: the base never read enough of what the model is asked about, and SFT cannot put that in."""
 
-from lifecycle.diagnosis.probes.probe import Seen, knob, probe
+from lifecycle.diagnosis.probes.probe import Seen, higher_rate, knob, probe
 from lifecycle.diagnosis.readings import between
 from lifecycle.diagnosis.records import SHORT, Records
 
@@ -39,6 +39,7 @@ def bits_per_byte(run: Records) -> Seen | str:
         stage="pretrain",
         refuted_by="a base below .95 of the bigram on the text the questions are about that answers no better",
         knobs=(
+            *higher_rate(run, "pretrain"),
             knob(run, "pretrain", "train the base twice as long", *_longer(run), times=2.0),
             knob(run, "corpus", f"add text like {worst}, or let less of it be dropped"),
         ),

@@ -8,6 +8,7 @@ from lifecycle.diagnosis.readings import Answer, Knob, Problem, Reading, Unmeasu
 from lifecycle.diagnosis.records import Records
 
 LONGEST_REASON = 300
+ROOTS = {"pretrain": 1 / 3, "sft": 0.725}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,32 @@ class Probe:
 def probe(problem: Problem) -> Callable[[Callable[[Records], Seen | str]], Probe]:
     """Make a probe of a function."""
     return lambda look: Probe(look.__name__, problem, look)
+
+
+def suiting_rate(run: Records, stage: str) -> float | None:
+    """A learning rate that suits the size of what a stage trained; None where that is not known.
+
+    3e-3 for a million weights. Pretraining: GPT-3's 6e-4 at 125M and about 1e-4 at 10B (Brown et al. 2020, table 2.1),
+    a cube root. SFT: 2e-5 at a billion (`SftConfig.learning_rate`).
+    """
+    if stage not in ROOTS or stage not in run.manifests or "parameters" not in run.manifests[stage].facts:
+        return None
+    return float(f"{3e-3 * min(1.0, (1e6 / run.manifests[stage].facts['parameters']) ** ROOTS[stage]):.2g}")
+
+
+def higher_rate(run: Records, stage: str) -> tuple[Knob, ...]:
+    """The rate that suits, where the one that was taken is less than a fifth of it. It costs nothing more."""
+    rate, suiting = run.config(stage).get("learning_rate"), suiting_rate(run, stage)
+    if not rate or not suiting or rate > suiting / 5:
+        return ()
+    return (
+        knob(
+            run,
+            stage,
+            f"the learning rate that suits its size: {suiting:g}, not {rate:g}",
+            f"{stage}.learning_rate={suiting:g}",
+        ),
+    )
 
 
 def knob(run: Records, stage: str, change: str, *settings: str, times: float = 1.0) -> Knob:

@@ -161,11 +161,17 @@ def answers_end(run: Records) -> Seen | str:
         examples=tuple((each.item.answer or "")[:160] for each in unended[:3]),
         refuted_by="the same questions with twice the tokens, of which the answers then end",
         knobs=(
-            knob(
-                run,
-                "evaluate",
-                "allow twice the tokens, to see whether they end",
-                f"evaluate.max_new_tokens={2 * limit}",
+            *(
+                ()
+                if needed  # every answer that was demonstrated would have ended within the limit
+                else (
+                    knob(
+                        run,
+                        "evaluate",
+                        "allow twice the tokens, to see whether they end",
+                        f"evaluate.max_new_tokens={2 * limit}",
+                    ),
+                )
             ),
             knob(run, "sft", "train on answers whose stop token is in the loss: `show mask` must colour it"),
         ),

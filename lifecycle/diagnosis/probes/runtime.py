@@ -16,12 +16,12 @@ TRAINED = ("pretrain", "sft", "reward", "preference")
 CAUSES = {
     "memory": (
         ("out of memory", "outofmemory", "cannot allocate", "can't allocate", "fit into memory", "sigkill", "signal 9"),
-        "halve the rows a process holds at once",
+        "hold a quarter of the rows at once: slower, and the same numbers",
     ),
     "hang": (("no sign of life", "hung", "heartbeat", "silent"), "read the stacks in log/, and run on fewer ranks"),
     "divergence": (
         ("not finite", "diverged", "nan", "loss_is_zero", "worse_than_uniform", "divergence", "plateau"),
-        "a tenth of the learning rate",
+        "a learning rate at which it does not diverge",
     ),
     "disk": (
         ("no space", "disk", "file too large", "quota", "errno 27", "errno 28", "errno 122"),
@@ -102,7 +102,7 @@ def rows_that_did_not_fit(run: Records) -> Seen | str:
         source=run.source(worst),
         stage="shards",
         refuted_by="rows that fit, and the same answers",
-        knobs=(knob(run, "shards", "rows twice as long: shards.max_seq_len", times=2.0),) if lost else (),
+        knobs=(knob(run, "shards", "rows twice as long", *_wider(run), times=2.0),) if lost else (),
     )
 
 
@@ -202,10 +202,18 @@ def _seams(rows: Sequence[tuple[int, float, float]]) -> list[tuple[int, float, f
     return [(rows[n][0], abs(moves[n]), usual) for n in places if gaps[n - 1] > limit]
 
 
+def _wider(run: Records) -> tuple[str, ...]:
+    tokens = run.config("shards").get("max_seq_len")
+    return (f"shards.max_seq_len={2 * tokens}",) if tokens else ()
+
+
 def _mend(run: Records, stage: str, cause: str | None) -> tuple[Knob, ...]:
     if cause is None:
         return ()
     config, settings = run.config(stage), list[str]()
+    rows = config.get("micro_batch_rows") or config.get("batch_rows") or config.get("batch_pairs")
+    if cause == "memory" and rows:
+        settings = [f"{stage}.micro_batch_rows={max(1, rows // 4)}"]
     if cause == "divergence" and config.get("learning_rate"):
-        settings = [f"{stage}.learning_rate={config['learning_rate'] / 10:g}"]
+        settings = [f"{stage}.learning_rate={min(config['learning_rate'] / 10, 3e-3):g}"]
     return (knob(run, stage, CAUSES[cause][1], *settings),)
