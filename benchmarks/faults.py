@@ -47,7 +47,7 @@ class Fault:
     plant: str = ""
     """`stage:fault` of `benchmarks.planted`."""
     limits: dict[int, int] = field(default_factory=dict)
-    """Of `resource.setrlimit`, for the worker of the first of `stages`; memory counts from what it starts with."""
+    """Of `resource.setrlimit`, for the worker of the first of `stages` (`benchmarks.warm`)."""
 
     @property
     def behind_contracts(self) -> str | None:
@@ -137,7 +137,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     # memory and runtime
     Fault("rate that diverges", "runtime", ("pretrain",), setting("pretrain.learning_rate=30")),
-    Fault("out of memory", "runtime", ("sft",), limits={resource.RLIMIT_DATA: 40 * MEGABYTE}),
+    Fault("out of memory", "runtime", ("sft",), limits={resource.RLIMIT_RSS: 100 * MEGABYTE}),
     Fault("rows that do not fit", "runtime", ("shards", "sft"), rows_too_short),
     Fault("full disk", "runtime", ("pretrain",), limits={resource.RLIMIT_FSIZE: MEGABYTE}),
     Fault("SFT that diverges", "runtime", ("sft",), setting("sft.learning_rate=10")),

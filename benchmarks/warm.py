@@ -11,6 +11,7 @@ import resource
 import runpy
 import signal
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -26,10 +27,11 @@ from lifecycle.sealing import write_atomically
 
 R = TypeVar("R", bound=BaseModel)
 WORKERS = ("sft", "preference", "evaluate", "pretrain")
+LOOK_SECONDS = 0.1
 WARM = "LIFECYCLE_BENCH_WARM"
 
 limits: dict[str, dict[int, int]] = {}
-"""Of `resource.setrlimit`, by worker: what is planted in this process."""
+"""Of `resource.setrlimit`, by worker: what is planted in this process. RLIMIT_RSS, which Linux forgot, is kept here."""
 
 
 def start() -> None:
@@ -57,7 +59,7 @@ def run_worker(worker: str, job: Job, result: type[R], **_: Any) -> R:
     child = os.fork()
     if not child:
         _become(worker, str(folder))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = os.waitstatus_to_exitcode(_wait(child, limits.get(worker, {}).get(resource.RLIMIT_RSS)))
     reason = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
     status, log = Status(state="ended", exit_code=code, reason=reason), tail(folder / "worker.log", LOG_LINES)
     return launch._read_result(folder, status, log, worker, result)
@@ -71,8 +73,7 @@ def _become(worker: str, folder: str) -> None:
         os.dup2(out, 2)
         sys.argv = [worker, folder]
         for what, limit in limits.get(worker, {}).items():
-            more = limit + (_data_bytes() if what == resource.RLIMIT_DATA else 0)
-            resource.setrlimit(what, (more, more))
+            resource.setrlimit(what, (limit, limit))
         try:
             runpy.run_module(worker, run_name="__main__")
         except BaseException:
@@ -81,10 +82,27 @@ def _become(worker: str, folder: str) -> None:
     os._exit(1)
 
 
-def _data_bytes() -> int:
-    """What RLIMIT_DATA counts, of this process now."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
-    return int(line.split()[1]) * 1024
+def _wait(child: int, memory: int | None) -> int:
+    """Its wait status. One that holds more than `memory` bytes beyond what it began with is killed, as in a container.
+
+    RLIMIT_DATA was tried: torch then waits for ever for a thread that could not be started.
+    """
+    began = _resident(child) if memory else 0
+    while memory:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        if _resident(child) > began + memory:
+            os.kill(child, signal.SIGKILL)
+            break
+        time.sleep(LOOK_SECONDS)
+    return os.waitpid(child, 0)[1]
+
+
+def _resident(process: int) -> int:
+    """Bytes of its own that a process holds."""
+    words = Path(f"/proc/{process}/statm").read_text().split()
+    return (int(words[1]) - int(words[2])) * resource.getpagesize()
 
 
 def _program() -> str:
