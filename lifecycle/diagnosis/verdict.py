@@ -65,7 +65,7 @@ class Ranked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     problem: Problem | Literal["healthy"]
     probability: float
-    stage: str | None = Field(description="The stage to change: the first in the chain of those that convince.")
+    stage: str | None = Field(description="The stage to change: what shows first of all that convinces names it.")
     readings: tuple[Reading, ...] = Field(description="Those that saw something, the most convincing first.")
     knobs: tuple[Knob, ...] = Field(description="What to change: at that stage, then elsewhere, the cheapest first.")
 
@@ -118,8 +118,8 @@ def ranking(answers: Sequence[Answer], weights: Weights) -> tuple[Ranked, ...]:
     for name in sorted(odds, key=odds.__getitem__, reverse=True):
         mine = sorted((r for r in seen if r.problem == name), key=lambda r: convincing[r.probe], reverse=True)
         strong = [reading for reading in mine if convincing[reading.probe] >= convincing[mine[0].probe] / 2]
-        # Among those that convince it is the first in the chain: below it nothing can be mended.
-        first = min((reading.stage for reading in strong), key=_order, default=None)
+        # Among those that convince it is what shows first in the chain: below it nothing can be mended.
+        first = min(strong, key=_place).stage if strong else None
         ranked.append(
             Ranked(
                 problem=name,
@@ -156,8 +156,10 @@ def _order(stage: str) -> int:
 
 
 def _cheapest(readings: Sequence[Reading], first: str | None) -> tuple[Knob, ...]:
-    """Each change once: those of readings that name the stage `first`, then others; the cheapest first, of unknown
-    price last."""
-    named = {knob.change: (r.stage != first, knob) for r in reversed(readings) for knob in r.knobs}
-    price = {change: math.inf if knob.seconds is None else knob.seconds for change, (_, knob) in named.items()}
-    return tuple(named[change][1] for change in sorted(named, key=lambda change: (named[change][0], price[change])))
+    """Each change once: those of the stage `first`, then others; the cheapest first, of unknown price last."""
+    knobs = {knob.change: knob for reading in reversed(readings) for knob in reading.knobs}
+
+    def order(knob: Knob) -> tuple[bool, float]:
+        return knob.stage != first, math.inf if knob.seconds is None else knob.seconds
+
+    return tuple(sorted(knobs.values(), key=order))
