@@ -23,5 +23,6 @@ def diagnose(request: DiagnosisRequest) -> State[None]:
     """A ranked answer with its evidence, in the UI and on the run's page. Nothing is trained or promoted."""
     store = store_of(request)
     found, beside = look_at(store, request)
-    publish(store, found, beside)
+    page = publish(store, found, beside)
+    print(f"{found.run}: most likely {headline(found)}\n{page}", flush=True)
     return Completed(name="Diagnosed", message=f"{found.run}: most likely {headline(found)}")

@@ -76,7 +76,7 @@ def differences(pair: StagePair) -> list[str]:
 def conclusions(found: Comparison) -> list[str]:
     """What follows for the cause, and what is to be done to know more; nothing of it is started."""
     several = len(found.suspects) > 1
-    names = ", ".join(pair.stage for pair in found.suspects) or "No stage"
+    names = f"Only {', '.join(pair.stage for pair in found.suspects)}" if found.suspects else "No stage"
     same = [pair.stage for pair in found.stages if pair.same]
     said = [f"{names} {'differ by themselves' if several else 'differs by itself'}."]
     if not found.is_worse:

@@ -95,9 +95,7 @@ def html(store: Store, run: Run, against: Run | None = None) -> str:
             cards=_cards(records),
             answer=diagnosis.headline(found),
             found=found,
-            unseen=[
-                each.problem for each in found.ranking if not each.readings and each.probability < diagnosis.LIKELY
-            ],
+            unseen=[each.problem for each in found.ranking[1:] if not each.readings and each.problem != HEALTHY],
             blind=diagnosis.blind(found),
             again=shlex.join(
                 ["python", "-m", f"flows.{record.flow.replace('-', '_')}", "--recipe", record.recipe, *_set(run)]

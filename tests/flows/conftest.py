@@ -36,7 +36,8 @@ class House:
 
     def __call__(self, flow: str, *arguments: str, recipe: str = "fake", **environment: str) -> Ended:
         # All houses share one registry, and each has a champion of its own there.
-        model = [] if flow == "ablate" else ["--set", f"model_name={re.sub('[^A-Za-z0-9]+', '-', self.store.name)}"]
+        named = ["--set", f"model_name={re.sub('[^A-Za-z0-9]+', '-', self.store.name)}"]
+        model = [] if flow in ("ablate", "diagnose") else named
         command = {
             "flow": flow,
             "recipe": f"{HOUSE}:{recipe}",

@@ -303,7 +303,8 @@ def obey() -> None:
         command = json.loads(line)
         text = io.StringIO()
         with setting(command["environment"]), contextlib.redirect_stderr(text), contextlib.redirect_stdout(text):
-            recipe = [] if command["flow"] in cli.OF_RUNS else ["--recipe", command.get("recipe", RECIPE)]
+            named = (*cli.OF_RUNS, *cli.LOOKING)
+            recipe = [] if command["flow"] in named else ["--recipe", command.get("recipe", RECIPE)]
             code = cli.main(command["flow"], [*recipe, *command["arguments"]])
         print(json.dumps({"code": code, "text": text.getvalue()}), file=answers, flush=True)
 
