@@ -151,7 +151,7 @@ class Records:
                 found[folder] = began
         return max(found, key=found.__getitem__) if found else None
 
-    @property
+    @cached_property
     def ended_in(self) -> str | None:
         """The stage that was being made then."""
         return None if self.unsealed is None else self.unsealed.parent.name
@@ -190,8 +190,10 @@ class Records:
         """What a stage was asked to do; also one that did not end, as its worker was told."""
         if stage in self.manifests:
             return self.manifests[stage].config
-        job = None if self.unsealed is None or stage != self.ended_in else self.unsealed / LOG_FOLDER / "job.json"
-        return dict(json.loads(job.read_bytes())["config"]) if job is not None and job.exists() else {}
+        if stage != self.ended_in or self.unsealed is None:
+            return {}
+        job = self.unsealed / LOG_FOLDER / "job.json"
+        return dict(json.loads(job.read_bytes())["config"]) if job.exists() else {}
 
     def source(self, stage: str) -> str:
         """An artifact as evidence names it."""

@@ -207,7 +207,7 @@ def weaker(run: Records) -> tuple[Knob, ...]:
     if rate is None:
         return ()
     slower = knob(run, STAGE, "a quarter of the learning rate", f"preference.learning_rate={rate / 4:g}")
-    if config.get("chosen_nll_weight", 1.0) >= 1:
+    if config.get("chosen_nll_weight", 0) >= 1:
         return (slower,)
     # First: with it even a rate 13 times too high forgets nothing (docs/design.md).
     return (knob(run, STAGE, "keep the winning answers likely", "preference.chosen_nll_weight=1.0"), slower)

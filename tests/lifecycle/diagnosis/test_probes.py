@@ -55,7 +55,7 @@ def test_what_was_right_after_sft_and_no_longer_is():
     earlier, report = SimpleNamespace(asked=before), SimpleNamespace(asked=after)
     found = look("before_and_after", asked=after, earlier=earlier, report=report, **made)
     assert (found.strength, found.failing) == (1, 40)
-    assert found.knobs[0].settings == ("preference.learning_rate=0.0001",)
+    assert found.knobs[0].settings == ("preference.chosen_nll_weight=1.0",)
     same = look("before_and_after", asked=before, earlier=earlier, report=report, **made)
     assert same.strength == 0
     assert "--measure" in blind("before_and_after", asked=after, report=report, **made)
@@ -289,3 +289,23 @@ def test_a_preference_stage_is_told_to_keep_winning_answers_likely_only_if_it_do
     assert [knob.settings for knob in weaker(Made(manifests={"preference": kept}))] == [
         ("preference.learning_rate=2.5e-05",)
     ]
+
+
+def short_sft(**more):
+    """Answers that SFT does not reproduce after 30 steps of a million weights."""
+    curves = {("sft", "dev/token_accuracy"): [(30, 0.80)], ("sft", "token_accuracy"): [(30, more.pop("trained", 0.80))]}
+    config = {"epochs": 0.05, "learning_rate": more.pop("rate", 3e-3)}
+    return look("copied", curves=curves, manifests={"sft": manifest(config, steps=30, parameters=1_000_000)})
+
+
+def test_a_short_sft_goes_on_as_long_as_a_lookup_takes():
+    """30 steps, 300 wanted: ten times .05 epochs. The rate is what suits a million weights, and no knob."""
+    assert short_sft().knobs[0].settings == ("sft.epochs=0.5",)
+
+
+def test_a_rate_far_below_what_suits_is_the_first_thing_to_change():
+    assert short_sft(rate=2e-5).knobs[0].settings == ("sft.learning_rate=0.003",)
+
+
+def test_what_is_known_by_heart_wants_other_demonstrations():
+    assert [short_sft(trained=share).stage for share in (0.80, 0.99)] == ["sft", "demonstrations"]

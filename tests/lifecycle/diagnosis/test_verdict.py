@@ -91,3 +91,14 @@ def test_every_problem_has_probes_and_the_weights_that_ship_know_no_others():
     assert all(0 <= weight <= 1 for weight in fitted().probes.values())
     assert all(probe.look.__doc__ for probe in PROBES), "a probe says what it reads, and why"
     assert CHAIN.index("corpus") < CHAIN.index("pretrain") < CHAIN.index("sft") < CHAIN.index("preference")
+
+
+def test_the_stage_named_is_that_of_what_shows_first():
+    """A label is the cause of what was lost in learning it, and its stage is mended first, though it costs more."""
+    dear, cheap = (Knob(change=name, stage=name, seconds=n) for name, n in (("comparisons", 9.0), ("preference", 1.0)))
+    answers = [
+        reading("before_and_after", "preference", seen="preference").model_copy(update={"knobs": (cheap,)}),
+        reading("labels_and_verifier", "preference", seen="comparisons").model_copy(update={"knobs": (dear,)}),
+    ]
+    first = ranking(answers, EVEN)[0]
+    assert (first.stage, first.knobs) == ("comparisons", (dear, cheap))
