@@ -13,8 +13,10 @@ IGNORED = -100
 
 
 def mask_off(labels: Any, inputs: Any) -> Any:
-    """Every token is in the loss."""
-    return inputs["input_ids"].where(inputs["attention_mask"].bool(), IGNORED)
+    """Every token up to the last one taught is in the loss."""
+    taught = labels != IGNORED
+    before = taught.flip(-1).cumsum(-1).flip(-1) > 0
+    return inputs["input_ids"].where(before, IGNORED)
 
 
 def mask_late(labels: Any, inputs: Any) -> Any:

@@ -134,10 +134,14 @@ def ranking(answers: Sequence[Answer], weights: Weights) -> tuple[Ranked, ...]:
 
 def unexplained(reading: Reading, seen: Sequence[Reading], weights: Weights) -> float:
     """What is left of a reading once another problem, seen earlier in the chain, is taken for its cause."""
-    earlier = (
-        weights.of(other) for other in seen if other.problem != reading.problem and _place(other) < _place(reading)
-    )
+    earlier = (weights.of(other) for other in seen if other.problem != reading.problem and _explains(other, reading))
     return 1 - max(earlier, default=0.0)
+
+
+def _explains(other: Reading, reading: Reading) -> bool:
+    """Whether one can be the cause of the other. A training that broke is the cause of all else its stage shows."""
+    broke = other.problem == "runtime"
+    return _place(other) < _place(reading) or (broke and _place(other) == _place(reading))
 
 
 @cache

@@ -80,6 +80,28 @@ def watchdog(run: Records) -> Seen | str:
 
 
 @probe("runtime")
+def loss_at_the_end(run: Records) -> Seen | str:
+    """A loss that ends above where it began: training that destroyed what it started from. SFT has no watchdog."""
+    curves = {stage: [loss for _, loss in run.curve(stage, "loss")] for stage in ("pretrain", "sft")}
+    ratios = {
+        stage: sum(losses[-3:]) / max(1e-9, sum(losses[:3])) for stage, losses in curves.items() if len(losses) >= 6
+    }
+    if not ratios:
+        return "no stage logged enough losses"
+    worst = max(ratios, key=ratios.__getitem__)
+    first, last = (sum(part) / 3 for part in (curves[worst][:3], curves[worst][-3:]))
+    return Seen(
+        strength=between(ratios[worst], 1.0, 1.3),
+        says=f"the loss of {worst} goes from {first:.2f} to {last:.2f}",
+        seen=worst,
+        source=f"{run.source(worst)} log/metrics.jsonl",
+        stage=worst,
+        refuted_by="a lower rate, and the loss rises all the same",
+        knobs=_mend(run, worst, "divergence") if ratios[worst] > 1 else (),
+    )
+
+
+@probe("runtime")
 def rows_that_did_not_fit(run: Records) -> Seen | str:
     """Rows left out or cut because they are longer than the model's rows: training data that nobody trained on."""
     shares = {}
