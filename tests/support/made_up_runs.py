@@ -16,7 +16,7 @@ class Made(Records):
     def __init__(self, state="BLOCKED", message="", curves=None, findings=None, **known):
         self.state, self.message = state, message
         nothing = {"folders": {}, "manifests": {}, "report": None, "decision": None, "items": [], "asked": []}
-        self.__dict__.update({**nothing, "ended_in": None, "longest_answer": None, "measured": None, **known})
+        self.__dict__.update({**nothing, "unsealed": None, "longest_answer": None, "measured": None, **known})
         self._curves, self._findings = curves or {}, findings or {}
 
     def curve(self, stage, name):

@@ -284,7 +284,8 @@ def test_a_judge_that_changes_its_mind_with_the_order():
 
 
 def test_a_preference_stage_is_told_to_keep_winning_answers_likely_only_if_it_does_not_yet():
-    assert len(weaker(Made(manifests={"preference": manifest({"learning_rate": 1e-4})}))) == 2
+    free = manifest({"learning_rate": 1e-4, "chosen_nll_weight": 0.0})
+    assert len(weaker(Made(manifests={"preference": free}))) == 2
     kept = manifest({"learning_rate": 1e-4, "chosen_nll_weight": 1.0})
     assert [knob.settings for knob in weaker(Made(manifests={"preference": kept}))] == [
         ("preference.learning_rate=2.5e-05",)
