@@ -5,6 +5,8 @@ import re
 import pytest
 
 from lifecycle import __main__ as program
+from lifecycle.diagnosis import verdict
+from lifecycle.diagnosis.readings import Reading, Unmeasured
 from lifecycle.errors import ContractError
 from lifecycle.report import run_page
 from lifecycle.runs import Run
@@ -61,6 +63,20 @@ def test_a_run_that_failed_early_has_a_page_too(store):
     page = run_page.html(store, run)
     assert "<h1>Failed</h1>" in page
     assert "protocol: taught one way of speaking, asked in another" in page
+
+
+def test_a_run_that_went_well_says_what_was_looked_for_and_what_could_not_be(store, blocked, monkeypatch):
+    weak = {"probe": "copied", "strength": 0.1, "says": "a little of it", "source": "made up", "refuted_by": "nothing"}
+    seen = Reading(problem="behaviour", seen="sft", stage="sft", **weak)
+    blind = Unmeasured(probe="one_shot", problem="behaviour", why="nobody asked")
+    monkeypatch.setattr(verdict, "PROBES", (lambda run: seen, lambda run: blind))
+    run = blocked("a", 99)
+    run.end("RELEASED", "it is live")
+    page = run_page.html(store, run)
+    assert "What went wrong" not in page
+    assert "0 probes looked for six problems and saw nothing; 1 could not look" in page
+    assert "a little of it" in page, "what is too weak to accuse is said all the same"
+    assert "could not look: nobody asked" in page
 
 
 def test_two_runs_side_by_side_show_where_they_part(store, blocked):
