@@ -46,6 +46,9 @@ CHAIN = (
 """The order in which one thing can be the cause of another."""
 
 
+DEPTH = {"runtime": 0, "protocol": 1}
+
+
 class Weights(BaseModel):
     """What the fault bench fits."""
 
@@ -139,9 +142,11 @@ def unexplained(reading: Reading, seen: Sequence[Reading], weights: Weights) -> 
 
 
 def _explains(other: Reading, reading: Reading) -> bool:
-    """Whether one can be the cause of the other. A training that broke is the cause of all else its stage shows."""
-    broke = other.problem == "runtime"
-    return _place(other) < _place(reading) or (broke and _place(other) == _place(reading))
+    """Whether one can be the cause of the other: seen earlier, or at one stage deeper in how it works.
+
+    A training that broke is the cause of all its stage shows, and tokens the loss left out of what was not learned.
+    """
+    return (_place(other), DEPTH.get(other.problem, 2)) < (_place(reading), DEPTH.get(reading.problem, 2))
 
 
 @cache

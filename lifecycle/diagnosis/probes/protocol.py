@@ -4,8 +4,9 @@ from lifecycle.chat.render import load_renderer
 from lifecycle.data.jsonl import load_rows
 from lifecycle.diagnosis.probes.probe import Seen, knob, probe
 from lifecycle.diagnosis.readings import between
-from lifecycle.diagnosis.records import RENDERED_ROWS, Records, failed
+from lifecycle.diagnosis.records import RENDERED_ROWS, Asked, Records, failed
 from lifecycle.evaluation.encode import Encoder, digest
+from lifecycle.evaluation.grading import json_objects
 
 # Words of the contracts that guard the protocol, as they stand in their messages.
 REFUSALS = ("protocol", "template", "supervised", "assistant mask", "stop token", "golden", "rendered", "special token")
@@ -176,6 +177,35 @@ def answers_end(run: Records) -> Seen | str:
             knob(run, "sft", "train on answers whose stop token is in the loss: `show mask` must colour it"),
         ),
     )
+
+
+@probe("protocol")
+def answers_after_sft_end(run: Records) -> Seen | str:
+    """Right answers of the SFT checkpoint that run on: its stop token was not learned. Preferences can hide it."""
+    before = run.report_of("sft")
+    if before is None:
+        return "the SFT checkpoint was not evaluated on these items: `diagnose --measure` does it"
+    asked = [each for each in run.asked_in(before) if "field" in each.row]
+    limit, needed = run.config("evaluate").get("max_new_tokens", 0), run.longest_answer
+    if not asked or (needed is not None and limit < needed):
+        return "no answers whose right value is known, or they were cut"
+    ran_on = [each for each in asked if each.item.unmeasured == CUT and _holds_the_answer(each)]
+    return Seen(
+        strength=between(len(ran_on) / len(asked), 0.05, 0.4),
+        says=f"{len(ran_on)} of {len(asked)} greedy answers of the SFT checkpoint are right and do not end",
+        seen="sft",
+        source=run.source("sft"),
+        stage="sft",
+        examples=tuple((each.item.answer or "")[:160] for each in ran_on[:3]),
+        refuted_by="`python -m lifecycle show mask` colours the stop token, and the loss covered it",
+        knobs=(knob(run, "sft", "train on answers whose stop token is in the loss: `show mask` must colour it"),),
+    )
+
+
+def _holds_the_answer(each: Asked) -> bool:
+    """Whether an answer begins with the object that was asked for, with the right value."""
+    found = json_objects(each.item.answer or "")
+    return bool(found) and found[0][2] == {each.row["field"]: each.row.get("value")}
 
 
 @probe("protocol")

@@ -84,12 +84,12 @@ def loss_at_the_end(run: Records) -> Seen | str:
     """A loss that ends above where it began: training that destroyed what it started from. SFT has no watchdog."""
     curves = {stage: [loss for _, loss in run.curve(stage, "loss")] for stage in ("pretrain", "sft")}
     ratios = {
-        stage: sum(losses[-3:]) / max(1e-9, sum(losses[:3])) for stage, losses in curves.items() if len(losses) >= 6
+        stage: sum(losses[-3:]) / 3 / max(1e-9, losses[0]) for stage, losses in curves.items() if len(losses) >= 6
     }
     if not ratios:
         return "no stage logged enough losses"
     worst = max(ratios, key=ratios.__getitem__)
-    first, last = (sum(part) / 3 for part in (curves[worst][:3], curves[worst][-3:]))
+    first, last = curves[worst][0], sum(curves[worst][-3:]) / 3
     return Seen(
         strength=between(ratios[worst], 1.0, 1.3),
         says=f"the loss of {worst} goes from {first:.2f} to {last:.2f}",
