@@ -69,7 +69,7 @@ def case(fault: Fault, seed: int, folder: Path) -> Case:
     )
 
 
-def mend(found: Case, folder: Path, weights: Weights, healthy: Case) -> dict[str, Any] | None:
+def mend(found: Case, folder: Path, weights: Weights, healthy: Case, *, only_made: bool) -> dict[str, Any] | None:
     """How much of what a fault cost comes back with the first change that its diagnosis names; None: it cost nothing.
 
     The score is that of the contract of which it lost most; a run that was never evaluated has lost all of it.
@@ -91,6 +91,8 @@ def mend(found: Case, folder: Path, weights: Weights, healthy: Case) -> dict[str
     if not knobs:
         return {**row, "change": None, "mended": is_[name], "back": 0.0}
     fault = next(fault for fault in FAULTS if fault.name == found.fault)
+    if only_made and not is_made(folder, fault, found.seed, mended=True):
+        return None
     after = scores(made(fault, found.seed, folder, knobs[0])).get(name, 0.0)
     change = {"change": knobs[0].change, "stage": knobs[0].stage, "settings": knobs[0].settings}
     return {**row, **change, "mended": after, "back": round((after - is_[name]) / lost, 4)}
@@ -193,17 +195,17 @@ def calibration(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def mends(cases: Sequence[Case], folder: Path, weights: Weights) -> list[dict[str, Any]]:
+def mends(cases: Sequence[Case], folder: Path, weights: Weights, *, only_made: bool) -> list[dict[str, Any]]:
     """What came back of every fault that cost something, printed."""
     healthy = {found.seed: found for found in cases if found.fault == SHIPPED.name}
-    mended = [mend(found, folder, weights, healthy[found.seed]) for found in cases]
+    mended = [mend(found, folder, weights, healthy[found.seed], only_made=only_made) for found in cases]
     rows = [row for row in mended if row is not None]
     print("\nthe first change each diagnosis names")
     for row in rows:
         print(f"{row['fault']:<32}{row['score']:<26}{row['faulty']:.3f} -> {row['mended']:.3f}  {row['change']}")
     if rows:
         lost = sum(row["healthy"] - row["faulty"] for row in rows)
-        back = sum(row["mended"] - row["faulty"] for row in rows)
+        back = sum(min(row["mended"], row["healthy"]) - row["faulty"] for row in rows)
         print(f"of {len(rows)} faults {back / lost:.1%} of what was lost comes back")
     return rows
 
@@ -260,7 +262,7 @@ def main() -> int:
         options.fit.write_text(json.dumps(weights.model_dump(), indent=1) + "\n")
     data = table(cases, weights)
     if options.mend:
-        data["mended"] = mends(cases, options.store, weights)
+        data["mended"] = mends(cases, options.store, weights, only_made=options.made)
     if options.json:
         options.json.write_text(json.dumps(data, indent=1) + "\n")
     if options.markdown:

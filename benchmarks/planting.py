@@ -115,9 +115,9 @@ def folder_of(fault: Fault, seed: int) -> str:
     return f"{seed}-{fault.name.replace(' ', '-').replace(',', '')}"
 
 
-def is_made(folder: Path, fault: Fault, seed: int) -> bool:
+def is_made(folder: Path, fault: Fault, seed: int, *, mended: bool = False) -> bool:
     """Whether the run of a fault was made before."""
-    return (folder / folder_of(fault, seed) / "planted").exists()
+    return (folder / (folder_of(fault, seed) + "-mended" * mended) / "planted").exists()
 
 
 def made(fault: Fault, seed: int, folder: Path, mended: Knob | None = None) -> Records:
