@@ -310,3 +310,21 @@ def test_a_rate_far_below_what_suits_is_the_first_thing_to_change():
 
 def test_what_is_known_by_heart_wants_other_demonstrations():
     assert [short_sft(trained=share).stage for share in (0.80, 0.99)] == ["sft", "demonstrations"]
+
+
+@pytest.mark.parametrize(("last", "strength"), [(0.1, 0.0), (4.6, 0.5), (90.0, 1.0)])
+def test_a_loss_that_ends_above_where_it_began(last, strength):
+    """4.6 / 4 is halfway between 1 and 1.3. The rate that is proposed is no more than what a small model takes."""
+    curve = {("sft", "loss"): [(10 * n, 4.0 if n < 3 else last) for n in range(8)]}
+    found = look("loss_at_the_end", curves=curve, manifests={"sft": manifest({"learning_rate": 10.0})})
+    assert found.strength == pytest.approx(strength, abs=1e-3)
+    assert [knob.settings for knob in found.knobs] == [("sft.learning_rate=0.003",)] * (strength > 0)
+
+
+def test_right_answers_that_run_on_after_sft():
+    """Twenty of a hundred; ten more that are cut are wrong, and speak for something else."""
+    right = [asked(n, '{"a":1} and so', unmeasured="truncated") for n in range(20)]
+    wrong = [asked(n, "no idea", unmeasured="truncated") for n in range(20, 30)]
+    earlier = SimpleNamespace(asked=[*right, *wrong, *(asked(n) for n in range(30, 100))])
+    made = {"earlier": earlier, "manifests": {"evaluate": manifest({"max_new_tokens": 32}), "sft": manifest()}}
+    assert look("answers_after_sft_end", **made).strength == pytest.approx((0.2 - 0.05) / 0.35, abs=1e-3)
