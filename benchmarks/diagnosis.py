@@ -246,7 +246,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path, help="a page whose table is drawn anew")
     options = parser.parse_args()
-    if not options.made or options.mend:
+    if not options.made:
         warm.start()
         warm.fork_workers_of(*TRAINING)
     names = options.only or [*PROBLEMS, HEALTHY]
