@@ -24,5 +24,5 @@ def diagnose(request: DiagnosisRequest) -> State[None]:
     store = store_of(request)
     found, beside = look_at(store, request)
     page = publish(store, found, beside)
-    print(f"{found.run}: most likely {headline(found)}\n{page}", flush=True)
-    return Completed(name="Diagnosed", message=f"{found.run}: most likely {headline(found)}")
+    print(f"{found.run}: {headline(found)}\n{page}", flush=True)
+    return Completed(name="Diagnosed", message=f"{found.run}: {headline(found)}")

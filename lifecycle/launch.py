@@ -73,6 +73,12 @@ UNWATCHED = Launch(hang_timeout_seconds=None, max_restarts=0)
 R = TypeVar("R", bound=BaseModel)
 
 
+def cores() -> int:
+    """How many this process may use: fewer than the machine has where it is pinned to some."""
+    pinned_to = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(pinned_to(0)) if pinned_to else os.cpu_count() or 1
+
+
 def run_worker(
     worker: str,
     job: Job,
@@ -94,7 +100,7 @@ def run_worker(
     """
     resources = Resources(
         ranks=ranks,
-        threads=threads or max(1, (os.cpu_count() or 1) // (ranks or 1)),
+        threads=threads or max(1, cores() // (ranks or 1)),
         accelerators=(ranks or 1) if on_accelerators else 0,
         **launch.model_dump(exclude={"launcher", "slurm", "kubernetes"}),
     )

@@ -34,7 +34,7 @@ def explain(session: "Session") -> None:
         if session.state in DISAPPOINTING:
             found = diagnose(Records(session.store, session.run))
             said = diagnosis.headline(found)
-            session.display.say(f"most likely {said}; python -m lifecycle diagnose {session.run.name}")
+            session.display.say(f"{said}; python -m lifecycle diagnose {session.run.name}")
             markdown.publish(diagnosis.markdown(found), key="diagnosis", description=said)
     except Exception as error:
         session.display.say(f"the run's page could not be drawn: {one_line(error)}")

@@ -37,10 +37,12 @@ def screen(found: Diagnosis) -> RenderableType:
 
 
 def headline(found: Diagnosis) -> str:
-    """The answer in one line."""
+    """The answer in one line. That nothing was seen is no praise: a run may have failed where no probe looks."""
     first = found.first
+    if first.problem == HEALTHY:
+        return f"no probe sees a cause ({first.probability:.0%} healthy)"
     where = f", change {first.stage}" if first.stage else ""
-    return f"{TITLES[first.problem]} ({first.probability:.0%}{where})"
+    return f"most likely {TITLES[first.problem]} ({first.probability:.0%}{where})"
 
 
 def markdown(found: Diagnosis) -> str:

@@ -1,6 +1,5 @@
 """A checkpoint's scores on what was held out: every suite's items, and bits per byte of every source."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -24,7 +23,7 @@ from lifecycle.evaluation.items import Item, read_items
 from lifecycle.evaluation.kinds import AnySuite, drift, sealed_suite
 from lifecycle.evaluation.kinds.next_token import BITS
 from lifecycle.evaluation.metrics import measured, scores
-from lifecycle.launch import Job, run_worker
+from lifecycle.launch import Job, cores, run_worker
 from lifecycle.sealing import SCRATCH_FOLDER, StageConfig, how_it_ran
 
 WORKER = "lifecycle.workers.evaluate"
@@ -127,7 +126,7 @@ def evaluate(
         train_file=None if corpus is None else corpus.train_file,
         validation_file=None if corpus is None else corpus.validation_file,
         max_seq_len=checkpoint.max_seq_len,
-        threads=config.threads or os.cpu_count() or 1,
+        threads=config.threads or cores(),
         earlier=None if earlier is None else earlier.path,
     )
     # In a thread: it counts n-grams while the worker imports torch, and costs nobody's time.

@@ -1,7 +1,6 @@
 """Token rows to a base model: DeepSpeed on as many ranks as there are, resumed from the last verified checkpoint."""
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -12,7 +11,7 @@ from lifecycle.artifacts import Checkpoint, Tokenizer, TokenShards
 from lifecycle.chat import golden
 from lifecycle.chat.folder import copy_tokenizer
 from lifecycle.errors import ConfigError, ContractError
-from lifecycle.launch import Job, Launch, run_worker
+from lifecycle.launch import Job, Launch, cores, run_worker
 from lifecycle.model import foreign
 from lifecycle.model.activations import Work
 from lifecycle.model.architecture import ModelConfig
@@ -301,4 +300,4 @@ def _own(config: PretrainConfig) -> Model:
 
 
 def _threads(config: PretrainConfig) -> int:
-    return config.threads or max(1, (os.cpu_count() or 1) // config.ranks)
+    return config.threads or max(1, cores() // config.ranks)

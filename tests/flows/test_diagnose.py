@@ -18,7 +18,7 @@ def test_a_run_is_diagnosed_against_another_and_leaves_a_page_and_no_run(champio
     bad, good = before[0], before[-1]
     ended = champion("diagnose", "--run", bad, "--against", good)
     assert ended.code == 0, ended.text
-    assert f"{bad}: most likely" in ended.text
+    assert f"{bad}: no probe sees a cause" in ended.text
     page = champion.store / "runs" / bad / f"report-against-{good}.html"
     assert str(page) in ended.text
     assert f"Beside {good}" in page.read_text()
