@@ -165,7 +165,7 @@ def ceiling_or_floor(run: Records) -> Seen | str:
         strength=between(len(stuck) / len(means), 0.5, 1.0),
         says=f"{len(stuck)} of {len(means)} gated metrics are at their ceiling or floor in both reports"
         + (f": {', '.join(stuck)}" if stuck else ""),
-        seen="suites",
+        seen="evaluate",
         source=run.source("evaluate"),
         stage="suites",
         refuted_by="harder items on which the two score alike",
