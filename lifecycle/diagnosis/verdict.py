@@ -6,8 +6,8 @@
 
 A base that cannot read makes SFT fail, and SFT that failed makes preferences fail: each is a reading of its own, and
 only the first is news. Noisy-or: Pearl 1988, "Probabilistic reasoning in intelligent systems", section 4.3.2. A probe's
-weight, between 0 and 1, is how far its plainest reading convinces alone; `weights.json` holds those fitted on one half
-of the fault bench, `python -m benchmarks.diagnosis --fit`.
+weight, between 0 and 1, is how far its plainest reading convinces alone. `weights.json` has .9 for each: half
+of the fault bench is to fit them, `python -m benchmarks.diagnosis --fit`, and too little of it was run.
 """
 
 import json
@@ -45,8 +45,8 @@ CHAIN = (
 )
 """The order in which one thing can be the cause of another."""
 
-
 DEPTH = {"runtime": 0, "protocol": 1}
+"""What shows at one stage: the lower is the cause of the higher. All other problems have 2."""
 
 
 class Weights(BaseModel):
