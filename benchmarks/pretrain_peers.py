@@ -3,6 +3,7 @@
 Started by it, one process or several (DistributedDataParallel): `python -m benchmarks.pretrain_peers plain JOB ...`.
 """
 
+import gc
 import json
 import sys
 import time
@@ -21,11 +22,7 @@ from lifecycle.data.loader import Loader
 from lifecycle.data.shard_reader import ShardReader
 from lifecycle.model.network import network
 from lifecycle.stages.pretrain import PretrainJob
-from lifecycle.training import loop
-from lifecycle.training.batches import Fed
 from lifecycle.training.schedule import learning_rate
-from lifecycle.training.watchdog import Watchdog
-from lifecycle.workers import pretrain as worker
 from lifecycle.workers.job import Recorder, rank
 from lifecycle.workers.job import world_size as ranks
 
@@ -69,7 +66,15 @@ class Clocked(Recorder):
 
 
 def ours(job: PretrainJob) -> dict[str, Any]:
-    """The worker of the stage as it is, with a clock around each of its parts."""
+    """The worker of the stage as it is, with a clock around each of its parts.
+
+    Imported here: a peer's garbage collector has nothing of ours to look through.
+    """
+    from lifecycle.training import loop
+    from lifecycle.training.batches import Fed
+    from lifecycle.training.watchdog import Watchdog
+    from lifecycle.workers import pretrain as worker
+
     recorder = Clocked(job.out_dir / "log")
     recorder.folder.mkdir(exist_ok=True)
     around = [
@@ -144,7 +149,8 @@ def rate_of(job: PretrainJob, step: int, steps: int) -> float:
 
 
 def plain(job: PretrainJob, steps: int) -> dict[str, Any]:
-    """As one writes it by hand: autocast, fused AdamW, no synchronisation before the end of a window."""
+    """As one writes it by hand who knows: autocast, fused AdamW, a garbage collector that does not look through all
+    that is imported, no synchronisation before the end of a window."""
     model = model_of(job)
     spread = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True) if ranks() > 1 else model
     optimizer = optimizer_of(model, job)
@@ -152,6 +158,7 @@ def plain(job: PretrainJob, steps: int) -> dict[str, Any]:
     rows = Rows(job, steps)
     rows_SBT, positions_SBT = (each.unflatten(0, (steps, -1)) for each in (rows.rows_BT, rows.positions_BT))
     losses, clock = [], [read_clocks()]
+    gc.freeze()
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate_of(job, step, steps)

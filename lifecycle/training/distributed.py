@@ -1,5 +1,6 @@
 """DeepSpeed imported quickly, its process group started, and nothing compiled on the way."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -91,6 +92,9 @@ def start_engine(model: torch.nn.Module, optimizer: torch.optim.Optimizer, setti
         engine.clip_fp32_gradients = lambda: _clip_and_remember(engine)
         if device().type == "cpu":
             _share_gradients(engine)
+    # What libraries made stays. Looking through their 670,000 objects took 350 ms, every 50 steps of the tiny model.
+    gc.collect()
+    gc.freeze()
     return engine
 
 
@@ -137,8 +141,15 @@ def _share_gradients(engine: Any) -> None:
 
 
 def _clip_and_remember(engine: Any) -> None:
-    """Without ZeRO DeepSpeed clips and forgets the norm: `get_global_grad_norm` would say None in every step."""
-    engine._global_grad_norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), engine.gradient_clipping())
+    """Without ZeRO DeepSpeed clips and forgets the norm: `get_global_grad_norm` would say None in every step.
+
+    Gradients that are short enough stay as they are; DeepSpeed would read and write them all, to multiply by one.
+    """
+    parameters = [parameter for parameter in engine.module.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+    if not norm <= engine.gradient_clipping():
+        torch.nn.utils.clip_grads_with_norm_(parameters, engine.gradient_clipping(), norm)
+    engine._global_grad_norm = norm
 
 
 def whole(model: torch.nn.Module, *, zero_stage: int) -> AbstractContextManager[Any]:

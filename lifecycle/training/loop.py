@@ -15,6 +15,7 @@ from lifecycle.training.batches import Batches
 from lifecycle.training.checkpoint import Checkpoints
 from lifecycle.training.distributed import loss_scale_after_overflow
 from lifecycle.training.losses import next_token_loss, token_losses
+from lifecycle.training.shared_memory import SharedMean
 from lifecycle.training.stop import StopRequest
 from lifecycle.training.watchdog import Action, Finding, Watchdog, after_overflow
 
@@ -102,6 +103,7 @@ class Training:
         self.watchdog, self.rate, self.every, self.stop, self.device = watchdog, rate, every, stop, device
         self.course = Course()
         self.norm = math.nan
+        self.shared = SharedMean.between_ranks(2) if device.type == "cpu" else None
 
     def run(self, steps: int) -> float:
         """Train to `steps` from the newest checkpoint that verifies, if there is one; the last validation loss.
@@ -161,7 +163,7 @@ class Training:
             self.engine.step()  # steps the optimizer on the last micro batch only
             local += micro_loss.detach()
             micro_batches += 1
-        loss, stopping = _agree(local / micro_batches, self.stop)
+        loss, stopping = _agree(local / micro_batches, self.stop, self.shared)
         norm = float(self.engine.get_global_grad_norm())  # of the whole batch, the same on every rank
         if math.isfinite(loss) and (scale := loss_scale_after_overflow(self.engine)) is not None:
             self._obey(after_overflow(scale), step)
@@ -266,9 +268,12 @@ def validation_loss(
     }
 
 
-def _agree(loss: torch.Tensor, stop: StopRequest) -> tuple[float, bool]:
+def _agree(loss: torch.Tensor, stop: StopRequest, shared: SharedMean | None) -> tuple[float, bool]:
     """The mean loss of all ranks, and whether any of them was asked to stop: one small message a step."""
     both = torch.stack([loss.float(), torch.tensor(float(stop.asked), device=loss.device)])
+    if shared is not None:
+        shared.take([both])
+        return float(both[0]), float(both[1]) > 0
     dist.all_reduce(both)
     return float(both[0]) / dist.get_world_size(), float(both[1]) > 0
 

@@ -1,25 +1,30 @@
 """Ranks of one machine take the mean of their gradients in shared memory."""
 
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from mean_of_ranks import RANKS, rank_of_three
+from mean_of_ranks import RANKS, rank_of_three, rank_of_three_that_loses_one
 
 from lifecycle.training import shared_memory
 from lifecycle.training.shared_memory import SharedMean
 
 
-def on_three_ranks(folder: Path, numbers: int) -> list:
+def run_three(work: Callable[..., None], *given: object) -> None:
     context = multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=rank_of_three, args=(rank, folder, numbers)) for rank in range(RANKS)]
+    ranks = [context.Process(target=work, args=(rank, *given)) for rank in range(RANKS)]
     for process in ranks:
         process.start()
     for process in ranks:
         process.join(120)
         assert process.exitcode == 0
+
+
+def on_three_ranks(folder: Path, numbers: int) -> list:
+    run_three(rank_of_three, folder, numbers)
     return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
 
 
@@ -29,6 +34,11 @@ def test_every_rank_gets_the_mean_step_after_step_and_no_file_is_left(tmp_path):
         for step, (first, second) in enumerate(taken):
             assert torch.allclose(first, torch.full((2, 2), 1.0 + step))  # of 0, 1 and 2
             assert torch.allclose(second, torch.arange(3.0))
+
+
+def test_ranks_that_wait_for_one_that_is_gone_are_told(tmp_path):
+    run_three(rank_of_three_that_loses_one, tmp_path)
+    assert {file.name for file in tmp_path.glob("*.txt")} == {"0.txt", "2.txt"}
 
 
 def test_without_room_for_it_ranks_go_on_with_gloo(tmp_path):
