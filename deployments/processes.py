@@ -14,6 +14,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def taken(port: int) -> OSError | None:
+    """Why nobody can listen on a port of the loopback; None when one can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error
+    return None
+
+
 def born(pid: int) -> str | None:
     """When a process began, in ticks since the machine did; None when it is gone or a zombie."""
     try:

@@ -15,7 +15,6 @@ import os
 import secrets
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postgres import Postgres, PostgresError
-from processes import born, end, free_port
+from processes import born, end, free_port, taken
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS, STOP_SECONDS = 180, 20
@@ -81,13 +80,13 @@ class Servers:
         (self.home / "log").mkdir(exist_ok=True)
         for name in NAMES:
             begun = time.monotonic()
-            if self.process(name) is None:
+            # One that lives may be too busy to answer, and a second would find its port taken; or it is just ending.
+            if self.process(name) is None or not self._wait_for(name, may_end=True):
                 if name == "postgres":
                     self._end("prefect")  # services of it that asked just then are dead, and it does not say so
                 self._port_is_free(name)
                 self._start(name)
-            # Also for one that lives and is too busy to answer: a second would find its port taken.
-            self._wait_for(name)
+                self._wait_for(name)
             if name == "postgres":
                 for database in DATABASES:  # a start that was cut short may have left none
                     self.postgres.create(database)
@@ -148,11 +147,14 @@ class Servers:
             )
         self._pid_file(name).write_text(f"{process.pid} {born(process.pid)}")
 
-    def _wait_for(self, name: str) -> None:
-        """Return once it answers; ServersError with the end of its log when it ends before, or takes too long."""
+    def _wait_for(self, name: str, *, may_end: bool = False) -> bool:
+        """Return once it answers, or with False if it ends before and may; ServersError with the end of its log when it
+        may not, or takes too long."""
         log, deadline = self.home / "log" / f"{name}.log", time.monotonic() + START_SECONDS
         while not self._answers(name):
             lives = self.process(name) is not None
+            if not lives and may_end:
+                return False
             if not lives or time.monotonic() > deadline:
                 tail = "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-15:])
                 raise ServersError(
@@ -160,6 +162,7 @@ class Servers:
                     f"{'silence' if lives else 'that it ended'}. {log} ends:\n{tail}"
                 )
             time.sleep(0.2)
+        return True
 
     def _prefect(self) -> tuple[list[str], dict[str, str]]:
         port = self.ports["prefect"]
@@ -227,15 +230,15 @@ class Servers:
         return self.home / f"{name}.pid"
 
     def _port_is_free(self, name: str) -> None:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", self.ports[name]))
-            except OSError as error:
+        """Return once it is: what is just ending gets a moment to let go of it."""
+        deadline = time.monotonic() + 5
+        while (error := taken(self.ports[name])) is not None:
+            if time.monotonic() > deadline:
                 raise ServersError(
                     f"expected port {self.ports[name]} to be free for {name}, found it taken ({error}). Stop what "
                     f"listens there, or choose --{name}-port with a new --home."
                 ) from error
+            time.sleep(0.2)
 
 
 def _without_clients(environment: Mapping[str, str]) -> dict[str, str]:
