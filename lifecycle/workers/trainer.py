@@ -263,8 +263,11 @@ def share_gradients(model: Any) -> None:
         model.register_comm_hook(shared, _mean)
 
 
-def _mean(shared: SharedMean, bucket: Any) -> torch.futures.Future[torch.Tensor]:
-    """What torch asks for each of the buckets (`GradBucket`) it cuts gradients into, the same on every rank."""
+def _mean(
+    shared: SharedMean,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]  # torch looks for this very name, and mypy does not know it
+) -> torch.futures.Future[torch.Tensor]:
+    """What torch asks for each of the buckets it cuts gradients into, which are the same on every rank."""
     shared.take([bucket.buffer()])
     done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
     done.set_result(bucket.buffer())
