@@ -3,34 +3,36 @@
     python -m benchmarks.diagnosis --store .lifecycle-faults --seeds 0 --json docs/diagnosis.json
     python -m benchmarks.diagnosis --store .lifecycle-faults --seeds 0 --only preference eval_blindness
     python -m benchmarks.diagnosis --store .lifecycle-faults --seeds 0 --fit lifecycle/diagnosis/weights.json
-    python -m benchmarks.diagnosis --store .lifecycle-faults --seeds 0 --mend
+    python -m benchmarks.diagnosis --store .lifecycle-faults --seeds 0 --mend --measure
 
 Stages that a fault does not touch are those of the healthy run of the same seed. Weights are fitted on one half of the
 faults of each problem; the other half says what they are worth. A run once made is diagnosed again without a rerun.
-`--mend` runs each fault again with the first change its diagnosis names, and says how much of the lost score came back.
+`--mend` runs each fault again with the first change its diagnosis names, and says how much of the lost score came back:
+with the settings that the change has, else by hand, its stage as in the healthy run. The two are counted apart.
 """
 
 import argparse
 import json
 import math
+import os
+import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks import warm
+from benchmarks import published, warm
 from benchmarks.faults import FAULTS, SHIPPED, Fault, half_of
 from benchmarks.planting import TRAINING, is_made, made, scores
+from lifecycle.commands.diagnose import looked_at
 from lifecycle.diagnosis.probes import PROBES
 from lifecycle.diagnosis.readings import PROBLEMS, Answer, Reading
 from lifecycle.diagnosis.verdict import HEALTHY, Weights, fitted, ranking
-from lifecycle.evaluation.statistics import clopper_pearson
+from lifecycle.store import Store
 
-TAIL = 0.025
+SEEDS = (0, 1, 2)
 BEGIN, END = "<!-- from docs/diagnosis.json -->", "<!-- end -->"
 LOST = 0.05  # of a score, from which on there is something to bring back
 
@@ -69,33 +71,32 @@ def case(fault: Fault, seed: int, folder: Path) -> Case:
     )
 
 
-def mend(found: Case, folder: Path, weights: Weights, healthy: Case, *, only_made: bool) -> dict[str, Any] | None:
-    """How much of what a fault cost comes back with the first change that its diagnosis names; None: it cost nothing.
+def cost(found: Case, healthy: Case) -> tuple[str, float, float] | None:
+    """The score of the contract that lost most to a fault, healthy and now; None where none lost much.
 
-    The score is that of the contract of which it lost most; a run that was never evaluated has lost all of it.
+    A run that was never evaluated has lost all of it.
     """
     was, is_ = healthy.scores, {name: found.scores.get(name, 0.0) for name in healthy.scores}
     name = max(was, key=lambda score: was[score] - is_[score])
-    lost = was[name] - is_[name]
+    return (name, was[name], is_[name]) if was[name] - is_[name] >= LOST else None
+
+
+def mend(found: Case, folder: Path, weights: Weights, healthy: Case, *, only_made: bool) -> dict[str, Any] | None:
+    """How much of what a fault cost comes back with the first change that its diagnosis names; None: it was not run."""
+    lost = cost(found, healthy)
+    assert lost is not None
+    name, was, is_ = lost
+    about = {"fault": found.fault, "half": found.half, "seed": found.seed, "score": name, "healthy": was, "faulty": is_}
     knobs = ranking(found.answers, weights)[0].knobs
-    if found.problem == HEALTHY or lost < LOST:
-        return None
-    row = {
-        "fault": found.fault,
-        "half": found.half,
-        "seed": found.seed,
-        "score": name,
-        "healthy": was[name],
-        "faulty": is_[name],
-    }
     if not knobs:
-        return {**row, "change": None, "mended": is_[name], "back": 0.0}
+        return {**about, "change": None, "by_hand": True, "mended": is_, "back": 0.0}
     fault = next(fault for fault in FAULTS if fault.name == found.fault)
-    if only_made and not is_made(folder, fault, found.seed, mended=True):
+    if only_made and not is_made(folder, fault, found.seed, knobs[0]):
         return None
     after = scores(made(fault, found.seed, folder, knobs[0])).get(name, 0.0)
     change = {"change": knobs[0].change, "stage": knobs[0].stage, "settings": knobs[0].settings}
-    return {**row, **change, "mended": after, "back": round((after - is_[name]) / lost, 4)}
+    by_hand = not knobs[0].settings
+    return {**about, **change, "by_hand": by_hand, "mended": after, "back": round((after - is_) / (was - is_), 4)}
 
 
 def first_two(found: Case, weights: Weights) -> tuple[list[str], str | None, float]:
@@ -133,116 +134,74 @@ def fit(cases: Sequence[Case]) -> Weights:
             return weights
 
 
-def share(hits: int, of: int) -> str:
-    """A share with its exact interval."""
-    if not of:
-        return "none run"
-    interval = clopper_pearson(hits, of, tail=TAIL)
-    return f"{hits}/{of} = {hits / of:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
-
-
-def table(cases: Sequence[Case], weights: Weights) -> dict[str, Any]:
-    """Print every case, the shares right by half, and the confusion of problems; the same as data."""
-    told, rows = Counter[tuple[str, str]](), []
+def table(cases: Sequence[Case], weights: Weights, seeds: Sequence[int]) -> dict[str, Any]:
+    """What is published of the cases, printed as it goes."""
+    rows = []
     for found in cases:
         two, stage, probability = first_two(found, weights)
-        told[found.problem, two[0]] += 1
-        rows.append(
-            {
-                **{k: v for k, v in asdict(found).items() if k != "answers"},
-                "first": two[0],
-                "second": two[1],
-                "stage": stage,
-                "probability": probability,
-            }
-        )
+        known = {name: value for name, value in asdict(found).items() if name != "answers"}
+        rows.append({**known, "first": two[0], "second": two[1], "stage": stage, "probability": probability})
         right = "right" if two[0] == found.problem else "SECOND" if two[1] == found.problem else "WRONG"
         print(
             f"{right:<7}{found.problem:<15}{found.fault:<32}{found.half:<9}{found.state:<13}"
             f"{' '.join(f'{value:.2f}' for value in found.scores.values()):<10}"
             f"-> {two[0]} {probability:.2f} ({stage}), then {two[1]}"
         )
-    shares: dict[str, str] = {}
-    for half in ("tuning", "held out"):
-        mine = [row for row in rows if row["half"] == half and row["problem"] != HEALTHY]
-        shares[f"{half}, first"] = share(sum(r["first"] == r["problem"] for r in mine), len(mine))
-        shares[f"{half}, first two"] = share(sum(r["problem"] in (r["first"], r["second"]) for r in mine), len(mine))
-        shares[f"{half}, stage"] = share(sum(r["stage"] in r["stages"] for r in mine), len(mine))
-    healthy = [row for row in rows if row["problem"] == HEALTHY]
-    shares["healthy accused"] = share(sum(r["first"] != HEALTHY for r in healthy), len(healthy))
-    print()
-    for name, value in shares.items():
-        print(f"{name:<24}{value}")
-    names = [*PROBLEMS, HEALTHY]
-    print("\nplanted (down), named first (across)\n" + " " * 16 + "".join(f"{name[:9]:>10}" for name in names))
-    for name in names:
-        print(f"{name:<16}" + "".join(f"{told[name, other] or '.':>10}" for other in names))
-    print(f"\nslowest diagnosis: {max(found.seconds for found in cases):.1f} s")
-    confusion = {f"{a} -> {b}": n for (a, b), n in told.items()}
-    return {"cases": rows, "shares": shares, "confusion": confusion, "calibration": calibration(rows)}
+    seconds = sorted(found.seconds for found in cases)
+    said = f"{seconds[len(seconds) // 2]:.1f} s in the middle, {seconds[-1]:.1f} s at most, of {len(seconds)} runs"
+    return {
+        "cases": rows,
+        "shares": published.shares(rows),
+        "confusion": published.confusion(rows),
+        "calibration": published.calibration(rows),
+        "seconds": {"from what a run left behind, on one core": said},
+        "unmeasured": published.unmeasured(rows, seeds),
+    }
 
 
-def calibration(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How often the first answer was right where it said it was so likely, printed."""
-    found = []
-    for low, high in pairwise((0.0, 0.5, 0.7, 0.9, 1.01)):
-        mine = [row for row in rows if low <= row["probability"] < high]
-        if mine:
-            said = sum(row["probability"] for row in mine) / len(mine)
-            right = share(sum(row["first"] == row["problem"] for row in mine), len(mine))
-            found.append({"from": low, "said": round(said, 3), "right": right})
-            print(f"said {said:.2f}: right {right}")
-    return found
+def measuring(folder: Path, seed: int) -> str:
+    """Seconds of `diagnose --measure` on the healthy run, in a copy of it: what it finds would count in the bench."""
+    records = made(SHIPPED, seed, folder)
+    scratch = folder / f"{seed}-measuring"
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(records.store.root, scratch, copy_function=os.link)
+    began = time.monotonic()
+    looked_at(Store(scratch), "last", measured=True)
+    seconds = time.monotonic() - began
+    shutil.rmtree(scratch)
+    return f"{seconds:.0f} s of the healthy run, seed {seed}"
 
 
-def mends(cases: Sequence[Case], folder: Path, weights: Weights, *, only_made: bool) -> list[dict[str, Any]]:
-    """What came back of every fault that cost something, printed."""
+def mends(
+    cases: Sequence[Case], folder: Path, weights: Weights, *, only_made: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What came back of every fault that cost something, printed; and which of them were not mended."""
     healthy = {found.seed: found for found in cases if found.fault == SHIPPED.name}
-    mended = [mend(found, folder, weights, healthy[found.seed], only_made=only_made) for found in cases]
-    rows = [row for row in mended if row is not None]
     print("\nthe first change each diagnosis names")
-    for row in rows:
+    rows, missing = [], []
+    for found in cases:
+        if found.problem == HEALTHY or not cost(found, healthy[found.seed]):
+            continue
+        row = mend(found, folder, weights, healthy[found.seed], only_made=only_made)
+        if row is None:
+            missing.append(f"{found.fault}, seed {found.seed}")
+            continue
+        rows.append(row)
         print(f"{row['fault']:<32}{row['score']:<26}{row['faulty']:.3f} -> {row['mended']:.3f}  {row['change']}")
-    if rows:
-        lost = sum(row["healthy"] - row["faulty"] for row in rows)
-        back = sum(min(row["mended"], row["healthy"]) - row["faulty"] for row in rows)
-        print(f"of {len(rows)} faults {back / lost:.1%} of what was lost comes back")
-    return rows
-
-
-def markdown(data: dict[str, Any]) -> str:
-    """The table of docs/diagnosis.md: what was planted, what it cost, what was answered, what came back."""
-    back = {(row["fault"], row["seed"]): f"{row['back']:.0%}" for row in data.get("mended", ())}
-    lines = [
-        "| planted | half | ended | greedy, sampled exact | named first | stage | back |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in data["cases"]:
-        said = ", ".join(f"{value:.2f}" for value in row["scores"].values()) or "not evaluated"
-        first = f"{row['first']} {row['probability']:.2f}"
-        named = first if row["first"] == row["problem"] else f"**{first}**, then {row['second']}"
-        cells = (
-            f"{row['problem']}: {row['fault']}",
-            row["half"],
-            row["state"].lower(),
-            said,
-            named,
-            row["stage"] or "",
-        )
-        lines.append(f"| {' | '.join(cells)} | {back.get((row['fault'], row['seed']), '')} |")
-    return "\n".join([*lines, "", *(f"- {name}: {value}" for name, value in data["shares"].items())]) + "\n"
+    return rows, missing
 
 
 def main() -> int:
     """Run what was not run yet, diagnose all, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True, help="folder of the stores, one a fault and seed")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--only", nargs="+", help="problems, or names of faults")
     parser.add_argument("--half", choices=("tuning", "held out"), help="whoever tunes looks at one half only")
     parser.add_argument("--fit", type=Path, help="write weights fitted on the tuning half here")
     parser.add_argument("--made", action="store_true", help="run nothing: only what was run before")
     parser.add_argument("--mend", action="store_true", help="also apply the first change that each diagnosis names")
+    parser.add_argument("--measure", action="store_true", help="also take the time of `diagnose --measure`")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path, help="a page whose table is drawn anew")
     options = parser.parse_args()
@@ -260,14 +219,19 @@ def main() -> int:
     if options.fit:
         weights = fit([found for found in cases if found.half == "tuning"])
         options.fit.write_text(json.dumps(weights.model_dump(), indent=1) + "\n")
-    data = table(cases, weights)
+    data = table(cases, weights, SEEDS)
+    if options.measure:
+        data["seconds"]["with --measure, on one core"] = measuring(options.store, options.seeds[0])
     if options.mend:
-        data["mended"] = mends(cases, options.store, weights, only_made=options.made)
+        data["mended"], data["not_mended"] = mends(cases, options.store, weights, only_made=options.made)
+        data["back"] = published.brought_back(data["mended"])
+    page = published.markdown(data)
+    print("\n" + page.partition("\n\n")[2])
     if options.json:
         options.json.write_text(json.dumps(data, indent=1) + "\n")
     if options.markdown:
         before, _, rest = options.markdown.read_text().partition(BEGIN)
-        options.markdown.write_text(f"{before}{BEGIN}\n{markdown(data)}{END}{rest.partition(END)[2]}")
+        options.markdown.write_text(f"{before}{BEGIN}\n{page}{END}{rest.partition(END)[2]}")
     return 0
 
 

@@ -34,6 +34,7 @@ from lifecycle.stages import (
 )
 from lifecycle.store import Store
 
+DONE = "planted"  # a file in a fault's store: its run has ended, and with which change
 MEASURED_ITEMS = 300
 SCORES = ("contract.greedy_correct", "contract.sampled_exact")
 TRAINING = (pretrain, sft, preference, evaluate)
@@ -110,28 +111,34 @@ def take_over(source: Path, root: Path, without: Sequence[str]) -> None:
             shutil.copytree(folder, mine, copy_function=os.link)
 
 
-def folder_of(fault: Fault, seed: int) -> str:
+def folder_of(fault: Fault, seed: int, mended: Knob | None = None) -> str:
     """The name of a fault's store."""
-    return f"{seed}-{fault.name.replace(' ', '-').replace(',', '')}"
+    return f"{seed}-{fault.name.replace(' ', '-').replace(',', '')}" + ("" if mended is None else "-mended")
 
 
-def is_made(folder: Path, fault: Fault, seed: int, *, mended: bool = False) -> bool:
-    """Whether the run of a fault was made before."""
-    return (folder / (folder_of(fault, seed) + "-mended" * mended) / "planted").exists()
+def _change(mended: Knob | None) -> str:
+    """What a change does: with another one a run is another."""
+    return "" if mended is None else " ".join((mended.stage, *mended.settings))
+
+
+def is_made(folder: Path, fault: Fault, seed: int, mended: Knob | None = None) -> bool:
+    """Whether the run of a fault was made before, with this very change."""
+    done = folder / folder_of(fault, seed, mended) / DONE
+    return done.exists() and done.read_text() == _change(mended)
 
 
 def made(fault: Fault, seed: int, folder: Path, mended: Knob | None = None) -> Records:
     """The run of a fault, made now if it was not before."""
-    root = folder / (folder_of(fault, seed) + ("" if mended is None else "-mended"))
-    done = root / "planted"
-    if not done.exists():
+    root = folder / folder_of(fault, seed, mended)
+    if not is_made(folder, fault, seed, mended):
+        (root / DONE).unlink(missing_ok=True)
         print(f"{fault.problem}: {fault.name}, seed {seed}{'' if mended is None else f', {mended.change}'}", flush=True)
         shutil.rmtree(root / "runs", ignore_errors=True)  # of a bench that was stopped; what it sealed is good
         root.mkdir(parents=True, exist_ok=True)
         child = multiprocessing.get_context("fork").Process(target=plant, args=(fault, seed, root, mended))
         child.start()
         child.join()
-        done.touch()
+        (root / DONE).write_text(_change(mended))
     return Records(Store(root), Run(next(iter(sorted(root.glob("runs/*/run.json"), reverse=True))).parent))
 
 

@@ -78,7 +78,10 @@ class Records:
         return EvalReport.load(self.folders["evaluate"]) if "evaluate" in self.folders else None
 
     def report_of(self, stage: str) -> EvalReport | None:
-        """A report in this store on the checkpoint of another stage of this run, asked items of the same suites."""
+        """A report in this store on the checkpoint of another stage of this run, asked some of the same items alike.
+
+        One with another limit on answers says nothing of what happened between: what it cuts looks lost.
+        """
         if self.report is None or not {stage, "suites"} <= set(self.manifests):
             return None
         asked, checkpoint = self.manifests["suites"].digest, self.manifests[stage].digest
@@ -88,7 +91,8 @@ class Records:
             except DamagedArtifact:
                 continue
             about = report.facts["checkpoint_digest"] == checkpoint
-            if about and asked in {entry.digest for entry in report.inputs}:
+            alike = _way_of_asking(report) == _way_of_asking(self.report.manifest)
+            if about and alike and asked in {entry.digest for entry in report.inputs}:
                 return EvalReport.load(path.parent)
         return None
 
@@ -202,6 +206,11 @@ class Records:
     def _log(self, stage: str, name: str) -> list[dict[str, Any]]:
         file = self.folders.get(stage, Path()) / LOG_FOLDER / f"{name}.jsonl"
         return list(load_rows(file)) if stage in self.folders and file.exists() else []
+
+
+def _way_of_asking(report: Manifest) -> dict[str, Any]:
+    """What an evaluation's answers depend on, beside the model and how many of the items it is asked."""
+    return {name: value for name, value in report.config.items() if name != "items_per_suite"}
 
 
 def failed(asked: Sequence[Asked]) -> list[Asked]:

@@ -22,6 +22,8 @@ def test_a_run_is_diagnosed_against_another_and_leaves_a_page_and_no_run(champio
     page = champion.store / "runs" / bad / f"report-against-{good}.html"
     assert str(page) in ended.text
     assert f"Beside {good}" in page.read_text()
+    (sent,) = champion.store.glob(f"mlartifacts/**/{page.name}")
+    assert sent.read_bytes() == page.read_bytes(), "what was drawn again, MLflow shows"
     assert names(champion) == before
 
 

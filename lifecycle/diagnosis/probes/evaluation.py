@@ -4,7 +4,7 @@ from collections import Counter
 
 from lifecycle.artifacts import EvalReport
 from lifecycle.diagnosis.probes.probe import Seen, knob, probe
-from lifecycle.diagnosis.readings import between
+from lifecycle.diagnosis.readings import Knob, between
 from lifecycle.diagnosis.records import Records
 
 CEILING = 0.995
@@ -33,7 +33,7 @@ def power(run: Records) -> Seen | str:
         source=run.source("gate"),
         stage="evaluate",
         refuted_by="more items, and the rule fails",
-        knobs=(knob(run, "evaluate", "score four times the items", times=4.0),) if still_open else (),
+        knobs=_more_items(run) if still_open else (),
     )
 
 
@@ -224,6 +224,16 @@ def judge_position(run: Records) -> Seen | str:
         refuted_by="a judge that reads one answer at a time and says the same",
         knobs=(knob(run, "suites", "use a judge that scores each answer alone"),) if odd else (),
     )
+
+
+def _more_items(run: Records) -> tuple[Knob, ...]:
+    """All that the suites have, where fewer were asked; else other items."""
+    asked = run.config("evaluate").get("items_per_suite")
+    have = max(run.manifests["suites"].facts["items"].values(), default=0) if "suites" in run.manifests else 0
+    if isinstance(asked, int) and asked < have:
+        change = f"score all {have} items of a suite, not {asked}"
+        return (knob(run, "evaluate", change, "evaluate.items_per_suite=null", times=have / asked),)
+    return (knob(run, "evaluate", "score four times the items", times=4.0),)
 
 
 def _another(run: Records) -> EvalReport | None:

@@ -57,6 +57,7 @@ def reward_margin(run: Records) -> Seen | str:
     Reward = beta * (log-prob now - log-prob of the reference), so margin / beta is how many nats the two answers were
     driven apart. Accuracy 1.0 beside a falling log-prob of the chosen answers is likelihood displacement (Razin et al.
     2024, arxiv.org/abs/2410.08847): the pair is won by making both unlikely. The shipped recipe ends at 5 nats.
+    A margin that is wide while winning answers became no less likely harms nobody by itself: it weighs a third.
     """
     if STAGE not in run.manifests:
         return NONE
@@ -67,7 +68,7 @@ def reward_margin(run: Records) -> Seen | str:
     apart, moved = margin[-1][1] / beta, chosen[-1][1] / beta
     accuracy = run.curve(STAGE, "heldout/reward_accuracy")
     return Seen(
-        strength=max(between(apart, 20, 60), between(moved, -1.0, -5.0)),
+        strength=max(between(apart, 20, 60) * (1.0 if moved < 0 else 0.3), between(moved, -1.0, -5.0)),
         says=f"winning and losing answers lie {apart:.0f} nats further apart than in the reference; the winning ones "
         f"became {'less' if moved < 0 else 'more'} likely by {abs(moved):.1f} nats; "
         f"reward accuracy {accuracy[-1][1]:.2f}"

@@ -120,7 +120,9 @@ def training_and_held_out_loss(run: Records) -> Seen | str:
     """The loss on demonstrations trained on, far above that on held-out ones: the two do not cover the same tokens.
 
     Training rows cannot be harder than held-out rows of the same kind once they were trained on. A mask that is off
-    adds the prompts, which nobody can predict, to the one and not to the other.
+    adds the prompts, which nobody can predict, to the one and not to the other. In the fault bench the one is 3.1 times
+    the other with the mask off, 1.0 times in the healthy run, and 1.4 times where a rate far too low taught nothing:
+    its held-out rows have none of the longer answers that a part of its training rows has.
     """
     trained, held = run.curve("sft", "loss"), run.curve("sft", "dev/loss")
     if not trained or not held:
@@ -128,7 +130,7 @@ def training_and_held_out_loss(run: Records) -> Seen | str:
     late = [value for step, value in trained if step > 0.8 * trained[-1][0]]
     mean, dev = sum(late) / len(late), held[-1][1]
     return Seen(
-        strength=between(mean / max(dev, 0.02), 3, 8),
+        strength=between(mean / max(dev, 0.02), 1.7, 2.8),
         says=f"training loss {mean:.3f} at the end, {dev:.3f} on held-out demonstrations",
         seen="sft",
         source=f"{run.source('sft')}, step {trained[-1][0]}",
@@ -181,7 +183,11 @@ def answers_end(run: Records) -> Seen | str:
 
 @probe("protocol")
 def answers_after_sft_end(run: Records) -> Seen | str:
-    """Right answers of the SFT checkpoint that run on: its stop token was not learned. Preferences can hide it."""
+    """Right answers of the SFT checkpoint that run on: its stop token was not learned. Preferences can hide it.
+
+    It says so of a checkpoint that learned the rest: one that is right in a quarter of its answers has not learned to
+    answer, and the stop token is no news.
+    """
     before = run.report_of("sft")
     if before is None:
         return "the SFT checkpoint was not evaluated on these items: `diagnose --measure` does it"
@@ -190,9 +196,11 @@ def answers_after_sft_end(run: Records) -> Seen | str:
     if not asked or (needed is not None and limit < needed):
         return "no answers whose right value is known, or they were cut"
     ran_on = [each for each in asked if each.item.unmeasured == CUT and _holds_the_answer(each)]
+    right = len(ran_on) + sum(each.item.score == 1 for each in asked)
     return Seen(
-        strength=between(len(ran_on) / len(asked), 0.05, 0.4),
-        says=f"{len(ran_on)} of {len(asked)} greedy answers of the SFT checkpoint are right and do not end",
+        strength=between(len(ran_on) / len(asked), 0.05, 0.4) * between(right / len(asked), 0.25, 0.75),
+        says=f"{right} of {len(asked)} greedy answers of the SFT checkpoint are right, and {len(ran_on)} of these do "
+        "not end",
         seen="sft",
         source=run.source("sft"),
         stage="sft",

@@ -18,6 +18,10 @@ CAUSES = {
         ("out of memory", "outofmemory", "cannot allocate", "can't allocate", "fit into memory", "sigkill", "signal 9"),
         "hold a quarter of the rows at once: slower, and the same numbers",
     ),
+    "time": (
+        ("sigxcpu", "cpu time", "time limit", "timelimit", "slurm: timeout"),
+        "allow the stage more time: it goes on from its last checkpoint",
+    ),
     "hang": (("no sign of life", "hung", "heartbeat", "silent"), "read the stacks in log/, and run on fewer ranks"),
     "divergence": (
         ("not finite", "diverged", "nan", "loss_is_zero", "worse_than_uniform", "divergence", "plateau"),
