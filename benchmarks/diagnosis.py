@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import published, warm
-from benchmarks.faults import FAULTS, SHIPPED, Fault, half_of
+from benchmarks.faults import FAULTS, SHIPPED, Fault
 from benchmarks.planting import TRAINING, is_made, made, scores
 from lifecycle.commands.diagnose import looked_at
 from lifecycle.diagnosis.probes import PROBES
@@ -61,7 +61,7 @@ def case(fault: Fault, seed: int, folder: Path) -> Case:
     return Case(
         fault.name,
         fault.problem,
-        half_of(fault),
+        fault.half,
         fault.stages,
         seed,
         records.state,
@@ -197,7 +197,7 @@ def main() -> int:
     parser.add_argument("--store", type=Path, required=True, help="folder of the stores, one a fault and seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--only", nargs="+", help="problems, or names of faults")
-    parser.add_argument("--half", choices=("tuning", "held out"), help="whoever tunes looks at one half only")
+    parser.add_argument("--half", choices=("tuning", "held out", "new"), help="whoever tunes looks at one half only")
     parser.add_argument("--fit", type=Path, help="write weights fitted on the tuning half here")
     parser.add_argument("--made", action="store_true", help="run nothing: only what was run before")
     parser.add_argument("--mend", action="store_true", help="also apply the first change that each diagnosis names")
@@ -210,7 +210,7 @@ def main() -> int:
         warm.fork_workers_of(*TRAINING)
     names = options.only or [*PROBLEMS, HEALTHY]
     named = [fault for name in names for fault in FAULTS if name in (fault.name, fault.problem)]
-    wanted = [fault for fault in dict.fromkeys((SHIPPED, *named)) if options.half in (None, half_of(fault))]
+    wanted = [fault for fault in dict.fromkeys((SHIPPED, *named)) if options.half in (None, fault.half)]
     planned = [(fault, seed) for seed in options.seeds for fault in wanted]
     if options.made:
         planned = [each for each in planned if is_made(options.store, *each)]

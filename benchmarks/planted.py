@@ -45,9 +45,17 @@ def template_edited(ids: list[int]) -> list[int]:
     return [*ids[:-2], ids[-1]]
 
 
+def mask_inverted(labels: Any, inputs: Any) -> Any:
+    """The prompts are in the loss, and the answers are not."""
+    taught = labels != IGNORED
+    before = taught.flip(-1).cumsum(-1).flip(-1) > 0
+    return inputs["input_ids"].where(before & ~taught, IGNORED)
+
+
 SFT: dict[str, Callable[[Any, Any], Any]] = {
     "mask_off": mask_off,
     "mask_late": mask_late,
+    "mask_inverted": mask_inverted,
     "stop_unsupervised": stop_unsupervised,
 }
 EVALUATE: dict[str, Callable[[list[int]], list[int]]] = {

@@ -1,6 +1,7 @@
 """What is spoilt: changes of a recipe or of its raw files, from which `benchmarks.faults` makes its faults."""
 
 import random
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,30 @@ def at_random(row: Row, drawn: random.Random) -> Row:
 def shorter_and_wrong(row: Row, drawn: random.Random) -> Row:
     """The shortest answer wins, whatever it says."""
     return {**row, "chosen": [{"role": "assistant", "content": "{}"}], "rejected": row["chosen"]}
+
+
+def chattier(row: Row, drawn: random.Random) -> Row:
+    """The right answer wins wrapped in courtesy, and loses as it was asked for."""
+    right = row["chosen"][-1]["content"]
+    said = f"Of course, with pleasure: {right}"
+    return {**row, "chosen": [{"role": "assistant", "content": said}], "rejected": row["chosen"]}
+
+
+def answers_moved(some: list[Row], drawn: random.Random) -> list[Row]:
+    """A third of the answers belongs to the question before."""
+    before = [some[-1], *some[:-1]]
+    return [
+        answered(row, other["messages"][-1]["content"]) if drawn.random() < 1 / 3 else row
+        for row, other in zip(some, before, strict=True)
+    ]
+
+
+def letters_misread(text: str, drawn: random.Random) -> str:
+    """One letter in seven is another one, as in a bad scan."""
+    return "".join(
+        drawn.choice(string.ascii_lowercase) if letter.isalpha() and drawn.random() < 1 / 7 else letter
+        for letter in text
+    )
 
 
 def shuffled_words(text: str, drawn: random.Random) -> str:

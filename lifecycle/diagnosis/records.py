@@ -21,6 +21,7 @@ from lifecycle.diagnosis import measurement
 from lifecycle.diagnosis.measurement import Measurement
 from lifecycle.errors import DamagedArtifact
 from lifecycle.evaluation.items import Item, read_items
+from lifecycle.model.architecture import ModelConfig
 from lifecycle.runs import Run, StageRecord
 from lifecycle.sealing import LOG_FOLDER, Manifest
 from lifecycle.store import Store
@@ -28,6 +29,7 @@ from lifecycle.store import Store
 CANDIDATES = ("preference", "sft", "pretrain", "base")
 """Stages whose checkpoint is evaluated: the last one a run has."""
 RENDERED_ROWS = 200  # of the demonstrations, where one looks at how they are rendered
+PLATEAU = "unigram_plateau"  # the watchdog's rule: nothing was learned but how often each token comes
 SHORT = 12  # characters of a digest that are shown
 
 
@@ -198,6 +200,16 @@ class Records:
             return {}
         job = self.unsealed / LOG_FOLDER / "job.json"
         return dict(json.loads(job.read_bytes())["config"]) if job.exists() else {}
+
+    def parameters(self, stage: str) -> int | None:
+        """Weights that a stage trained; of a base that was not sealed, by its shape. None: not known."""
+        if stage in self.manifests:
+            found = self.manifests[stage].facts.get("parameters")
+            return None if found is None else int(found)
+        shape, words = self.config(stage).get("model", {}), self.manifests.get("tokenizer")
+        if words is None or not shape or shape.get("family", "llama") != "llama":
+            return None
+        return ModelConfig.model_validate(shape).parameters(words.facts["vocab_size"])
 
     def source(self, stage: str) -> str:
         """An artifact as evidence names it."""

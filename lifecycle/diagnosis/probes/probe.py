@@ -56,9 +56,10 @@ def suiting_rate(run: Records, stage: str) -> float | None:
     3e-3 for a million weights. Pretraining: GPT-3's 6e-4 at 125M and about 1e-4 at 10B (Brown et al. 2020, table 2.1),
     a cube root. SFT: 2e-5 at a billion (`SftConfig.learning_rate`).
     """
-    if stage not in ROOTS or stage not in run.manifests or "parameters" not in run.manifests[stage].facts:
+    weights = run.parameters(stage)
+    if stage not in ROOTS or not weights:
         return None
-    return float(f"{3e-3 * min(1.0, (1e6 / run.manifests[stage].facts['parameters']) ** ROOTS[stage]):.2g}")
+    return float(f"{3e-3 * min(1.0, (1e6 / weights) ** ROOTS[stage]):.2g}")
 
 
 def higher_rate(run: Records, stage: str) -> tuple[Knob, ...]:

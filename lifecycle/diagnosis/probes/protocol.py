@@ -1,6 +1,10 @@
 """Protocol: the model was taught one way of speaking and is spoken to in another, or was taught the wrong tokens."""
 
+import math
+from itertools import islice
+
 from lifecycle.chat.render import load_renderer
+from lifecycle.data.conversations import answer_key
 from lifecycle.data.jsonl import load_rows
 from lifecycle.diagnosis.probes.probe import Seen, knob, probe
 from lifecycle.diagnosis.readings import between
@@ -11,6 +15,7 @@ from lifecycle.evaluation.grading import json_objects
 # Words of the contracts that guard the protocol, as they stand in their messages.
 REFUSALS = ("protocol", "template", "supervised", "assistant mask", "stop token", "golden", "rendered", "special token")
 CUT = "truncated"
+OPENING = 2  # characters of an answer
 
 
 @probe("protocol")
@@ -72,13 +77,14 @@ def supervised_tokens(run: Records) -> Seen | str:
     said = run.manifests["sft"].facts.get("supervised_share") if "sft" in run.manifests else None
     if said is None or "demonstrations" not in run.folders:
         return "needs an SFT checkpoint that says how much its loss covered, and its demonstrations"
-    renderer = load_renderer(run.folders["sft"])
+    if run.manifests["sft"].facts.get("cut_rows"):
+        return "rows were cut: their share is another than that of whole conversations"
+    renderer, longest = load_renderer(run.folders["sft"]), run.manifests["sft"].facts.get("max_seq_len", math.inf)
     total = supervised = 0
-    for number, row in enumerate(load_rows(run.folders["demonstrations"] / "train.jsonl")):
-        if number == RENDERED_ROWS:
-            break
+    for row in islice(load_rows(run.folders["demonstrations"] / "train.jsonl"), RENDERED_ROWS):
         rendered = renderer.render(row["messages"])
-        total, supervised = total + len(rendered.ids), supervised + sum(rendered.assistant_mask)
+        if len(rendered.ids) <= longest:  # longer ones were left out
+            total, supervised = total + len(rendered.ids), supervised + sum(rendered.assistant_mask)
     share = supervised / max(1, total)
     return Seen(
         strength=between(abs(said - share) / max(share, 1e-9), 0.1, 0.3),
@@ -207,6 +213,37 @@ def answers_after_sft_end(run: Records) -> Seen | str:
         examples=tuple((each.item.answer or "")[:160] for each in ran_on[:3]),
         refuted_by="`python -m lifecycle show mask` colours the stop token, and the loss covered it",
         knobs=(knob(run, "sft", "train on answers whose stop token is in the loss: `show mask` must colour it"),),
+    )
+
+
+@probe("protocol")
+def answers_after_sft_open(run: Records) -> Seen | str:
+    """Answers of the SFT checkpoint that open as no demonstration does, though it learned what its loss covered.
+
+    A mask that begins late leaves the first tokens of every answer out: what comes next is learned, how to begin is
+    not. Openings are two characters; how often demonstrations that were not counted open otherwise is taken off.
+    """
+    before, learned = run.report_of("sft"), run.curve("sft", "token_accuracy")
+    if before is None or not learned or "demonstrations" not in run.folders:
+        return "needs demonstrations, their curve in SFT, and its checkpoint evaluated: `diagnose --measure` does it"
+    rows = islice(load_rows(run.folders["demonstrations"] / "train.jsonl"), 2 * RENDERED_ROWS)
+    opened = [answer_key(row["messages"])[:OPENING] for row in rows]
+    known, others = set(opened[::2]), opened[1::2]
+    said = [each.item.answer for each in run.asked_in(before) if each.item.answer]
+    if not said or not others:
+        return "too few demonstrations or answers to compare how they open"
+    odd = [answer for answer in said if answer[:OPENING] not in known]
+    share = len(odd) / len(said) - sum(opening not in known for opening in others) / len(others)
+    return Seen(
+        strength=between(share, 0.05, 0.4) * between(learned[-1][1], 0.7, 0.9),
+        says=f"{len(odd)} of {len(said)} greedy answers of the SFT checkpoint open as no demonstration does; "
+        f"{learned[-1][1]:.1%} of the tokens in its loss are the likeliest ones",
+        seen="sft",
+        source=run.source("sft"),
+        stage="sft",
+        examples=tuple(answer[:160] for answer in odd[:3]),
+        refuted_by="`python -m lifecycle show mask` colours the first token of an answer, and the loss covered it",
+        knobs=(knob(run, "sft", "train on whole answers, their first tokens too: `show mask` must colour them"),),
     )
 
 

@@ -6,10 +6,11 @@ from statistics import fmean, median
 
 from lifecycle.diagnosis.probes.probe import Seen, knob, probe
 from lifecycle.diagnosis.readings import Knob, between
-from lifecycle.diagnosis.records import Records
+from lifecycle.diagnosis.records import PLATEAU, Records
 
 AROUND = 5  # losses on either side of a break
 BREAK_SECONDS = 20.0
+TOO_LONG = "longer_than_max_seq_len"
 TRAINED = ("pretrain", "sft", "reward", "preference")
 
 # What a failure's message says, and what is then the cheapest thing to do about it.
@@ -24,7 +25,7 @@ CAUSES = {
     ),
     "hang": (("no sign of life", "hung", "heartbeat", "silent"), "read the stacks in log/, and run on fewer ranks"),
     "divergence": (
-        ("not finite", "diverged", "nan", "loss_is_zero", "worse_than_uniform", "divergence", "plateau"),
+        ("not finite", "diverged", "nan", "loss_is_zero", "worse_than_uniform", "divergence"),
         "a learning rate at which it does not diverge",
     ),
     "disk": (
@@ -40,7 +41,7 @@ def how_it_ended(run: Records) -> Seen | str:
     """A run that failed, crashed or was preempted for a reason of the machine: memory, a hang, a loss that is NaN."""
     text = run.message.lower()
     cause = next((name for name, (words, _) in CAUSES.items() if any(word in text for word in words)), None)
-    broken = run.state in ("FAILED", "CRASHED", "PREEMPTED")
+    broken = run.state in ("FAILED", "CRASHED", "PREEMPTED") and PLATEAU not in text  # which is `learned_nothing`
     stage = run.ended_in or "pretrain"
     return Seen(
         strength=0.0 if not broken else 1.0 if cause else 0.3,
@@ -107,7 +108,20 @@ def loss_at_the_end(run: Records) -> Seen | str:
 
 @probe("runtime")
 def rows_that_did_not_fit(run: Records) -> Seen | str:
-    """Rows left out or cut because they are longer than the model's rows: training data that nobody trained on."""
+    """Rows left out or cut because they are longer than the model's rows: training data that nobody trained on.
+
+    Also where a contract refused so many. It is seen where it first shows: half as bad as at the worst stage is it too.
+    """
+    if run.state == "FAILED" and TOO_LONG in run.message:
+        return Seen(
+            strength=1.0,
+            says=f"the run was ended with: {run.message}",
+            seen=run.ended_in or "sft",
+            source="run.json",
+            stage="shards",
+            refuted_by="rows that fit, and it is ended all the same",
+            knobs=(knob(run, "shards", "rows twice as long", *_wider(run), times=2.0),),
+        )
     shares = {}
     for stage in ("sft", "preference"):
         if stage not in run.manifests:
@@ -119,10 +133,11 @@ def rows_that_did_not_fit(run: Records) -> Seen | str:
         shares[stage] = (lost, rows)
     if not any(rows for _, rows in shares.values()):
         return "no stage counted rows that are too long"
-    worst = max(shares, key=lambda stage: shares[stage][0] / max(1, shares[stage][1]))
+    share = {stage: lost / max(1, rows) for stage, (lost, rows) in shares.items()}
+    worst = next(stage for stage in shares if share[stage] >= max(share.values()) / 2)
     lost, rows = shares[worst]
     return Seen(
-        strength=between(lost / max(1, rows), 0.02, 0.3),
+        strength=between(share[worst], 0.02, 0.3),
         says=f"{lost} of {rows} rows of {worst} were too long and left out or cut",
         seen=worst,
         source=run.source(worst),
