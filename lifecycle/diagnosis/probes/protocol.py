@@ -1,6 +1,7 @@
 """Protocol: the model was taught one way of speaking and is spoken to in another, or was taught the wrong tokens."""
 
 import math
+import random
 from itertools import islice
 
 from lifecycle.chat.render import load_renderer
@@ -228,6 +229,7 @@ def answers_after_sft_open(run: Records) -> Seen | str:
         return "needs demonstrations, their curve in SFT, and its checkpoint evaluated: `diagnose --measure` does it"
     rows = islice(load_rows(run.folders["demonstrations"] / "train.jsonl"), 2 * RENDERED_ROWS)
     opened = [answer_key(row["messages"])[:OPENING] for row in rows]
+    random.Random(0).shuffle(opened)  # files are sorted, or alternate
     known, others = set(opened[::2]), opened[1::2]
     said = [each.item.answer for each in run.asked_in(before) if each.item.answer]
     if not said or not others:

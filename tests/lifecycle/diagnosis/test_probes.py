@@ -328,3 +328,28 @@ def test_right_answers_that_run_on_after_sft():
     earlier = SimpleNamespace(asked=[*right, *wrong, *(asked(n) for n in range(30, 100))])
     made = {"earlier": earlier, "manifests": {"evaluate": manifest({"max_new_tokens": 32}), "sft": manifest()}}
     assert look("answers_after_sft_end", **made).strength == pytest.approx((0.2 - 0.05) / 0.35, abs=1e-3)
+
+
+def test_a_wide_margin_harms_nobody_while_winning_answers_stay_likely():
+    """50 nats apart: three quarters of the way from 20 to 60, and a third of that counts."""
+    made = {"manifests": {"preference": manifest({"beta": 0.1})}}
+    curves = {
+        ("preference", "heldout/reward_margin"): [(78, 5.0)],
+        ("preference", "heldout/reward_chosen"): [(78, 0.1)],
+    }
+    assert look("reward_margin", curves=curves, **made).strength == pytest.approx(0.3 * 0.75)
+    curves["preference", "heldout/reward_chosen"] = [(78, -0.05)]
+    assert look("reward_margin", curves=curves, **made).strength == pytest.approx(0.75)
+
+
+def test_more_items_are_those_that_were_not_asked():
+    made = {"decision": SimpleNamespace(checks=[check("INCONCLUSIVE")])}
+    manifests = {
+        "gate": manifest(),
+        "evaluate": manifest({"items_per_suite": 20}),
+        "suites": manifest(items={"x": 240}),
+    }
+    found = look("power", **made, manifests=manifests)
+    assert [(knob.settings, knob.times) for knob in found.knobs] == [(("evaluate.items_per_suite=null",), 12)]
+    manifests["evaluate"] = manifest({"items_per_suite": None})
+    assert look("power", **made, manifests=manifests).knobs[0].settings == ()
