@@ -87,7 +87,7 @@ def mend(found: Case, folder: Path, weights: Weights, healthy: Case, *, only_mad
     assert lost is not None
     name, was, is_ = lost
     about = {"fault": found.fault, "half": found.half, "seed": found.seed, "score": name, "healthy": was, "faulty": is_}
-    knobs = ranking(found.answers, weights)[0].knobs
+    knobs = ranking(found.answers, weights, found.state)[0].knobs
     if not knobs:
         return {**about, "change": None, "by_hand": True, "mended": is_, "back": 0.0}
     fault = next(fault for fault in FAULTS if fault.name == found.fault)
@@ -101,7 +101,7 @@ def mend(found: Case, folder: Path, weights: Weights, healthy: Case, *, only_mad
 
 def first_two(found: Case, weights: Weights) -> tuple[list[str], str | None, float]:
     """The two likeliest problems, the stage named, and the probability of the first."""
-    ranked = ranking(found.answers, weights)
+    ranked = ranking(found.answers, weights, found.state)
     return [str(each.problem) for each in ranked[:2]], ranked[0].stage, ranked[0].probability
 
 
@@ -113,7 +113,7 @@ def fit(cases: Sequence[Case]) -> Weights:
     def cost(tried: Weights) -> float:
         total = 0.0
         for found in cases:
-            by_name = {str(each.problem): each.probability for each in ranking(found.answers, tried)}
+            by_name = {str(each.problem): each.probability for each in ranking(found.answers, tried, found.state)}
             total -= math.log(max(by_name[found.problem], 1e-4))
         # Towards .9, so that a probe no fault of this half speaks to keeps its say.
         return total + 0.5 * sum((weight - 0.9) ** 2 for weight in tried.probes.values())

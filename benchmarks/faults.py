@@ -23,6 +23,7 @@ from benchmarks.spoilt import (
     demonstrations,
     items,
     letters_misread,
+    mostly_absent,
     only,
     rows_too_short,
     setting,
@@ -86,9 +87,12 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault("one source", "knowledge", ("corpus",), only("moby-dick")),
-    Fault("one row a step", "knowledge", ("pretrain",), setting("pretrain.batch_rows=1"), half="new"),
-    Fault("filters too strict", "knowledge", ("corpus",), setting("corpus.quality.gopher.min_words=400"), half="new"),
-    Fault("letters misread", "knowledge", ("corpus", "pretrain"), corpus(letters_misread), half="new"),
+    Fault("one row a step", "knowledge", ("pretrain",), setting("pretrain.batch_rows=1")),
+    Fault("filters too strict", "knowledge", ("corpus",), setting("corpus.quality.gopher.min_words=400")),
+    Fault("letters misread", "knowledge", ("corpus", "pretrain"), corpus(letters_misread)),
+    Fault("little text", "knowledge", ("corpus",), corpus_of(15), half="new"),
+    Fault("documents cut", "knowledge", ("corpus",), corpus(lambda text, _: text[:100]), half="new"),
+    Fault("40 steps", "knowledge", ("pretrain",), setting("pretrain.horizon.steps=40"), half="new"),
     # behaviour
     Fault("short SFT", "behaviour", BEHAVIOUR, setting("sft.epochs=0.04")),
     Fault(
@@ -123,7 +127,8 @@ FAULTS: tuple[Fault, ...] = (
         demonstrations(lambda some, _: [answered(r, f"{r['field']}: {r['value']}") for r in some]),
         half="held out",
     ),
-    Fault("answers to other questions", "behaviour", BEHAVIOUR, demonstrations(answers_moved), half="new"),
+    Fault("answers to other questions", "behaviour", BEHAVIOUR, demonstrations(answers_moved), half="held out"),
+    Fault("mostly absent fields", "behaviour", BEHAVIOUR, demonstrations(mostly_absent), half="new"),
     # protocol
     Fault("mask off", "protocol", ("sft",), plant="sft:mask_off"),
     Fault("mask late", "protocol", ("sft",), plant="sft:mask_late"),
@@ -131,7 +136,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("BOS doubled", "protocol", ("evaluate",), plant="evaluate:bos_doubled", half="held out"),
     Fault("generation prompt dropped", "protocol", ("evaluate",), plant="evaluate:generation_prompt_dropped"),
     Fault("template edited", "protocol", ("evaluate",), plant="evaluate:template_edited", half="held out"),
-    Fault("mask inverted", "protocol", ("sft",), plant="sft:mask_inverted", half="new"),
+    Fault("mask inverted", "protocol", ("sft",), plant="sft:mask_inverted"),
+    Fault("labels shifted", "protocol", ("sft",), plant="sft:labels_shifted", half="new"),
     # preference
     Fault("over-strong", "preference", PREFERENCE, setting("preference.learning_rate=2e-3", NO_LEASH)),
     Fault("swapped labels", "preference", PREFERENCE, comparisons(swapped), half="held out"),
@@ -150,7 +156,8 @@ FAULTS: tuple[Fault, ...] = (
         setting("preference.epochs=6", "preference.learning_rate=8e-4", NO_LEASH),
         half="held out",
     ),
-    Fault("chattier is better", "preference", PREFERENCE, comparisons(chattier), half="new"),
+    Fault("chattier is better", "preference", PREFERENCE, comparisons(chattier)),
+    Fault("a hundred times the rate", "preference", PREFERENCE, setting("preference.learning_rate=3e-2"), half="new"),
     # memory and runtime
     Fault("rate that diverges", "runtime", ("pretrain",), setting("pretrain.learning_rate=30")),
     Fault("out of memory", "runtime", ("sft",), limits={resource.RLIMIT_RSS: 100 * MEGABYTE}, half="held out"),
@@ -159,8 +166,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault("SFT that diverges", "runtime", ("sft",), setting("sft.learning_rate=10")),
     Fault("rows that do not fit", "runtime", ("shards", "sft"), rows_too_short),
     Fault(
-        "evaluation out of memory", "runtime", ("evaluate",), limits={resource.RLIMIT_RSS: 30 * MEGABYTE}, half="new"
+        "evaluation out of memory",
+        "runtime",
+        ("evaluate",),
+        limits={resource.RLIMIT_RSS: 30 * MEGABYTE},
+        half="held out",
     ),
+    Fault("SFT at a rate of .5", "runtime", ("sft",), setting("sft.learning_rate=0.5"), half="new"),
     # eval blindness
     Fault("few items", "eval_blindness", ("evaluate", "suites"), setting("evaluate.items_per_suite=20")),
     Fault("wrong answer key", "eval_blindness", ("suites",), items(wrong_keys), half="held out"),
@@ -173,7 +185,8 @@ FAULTS: tuple[Fault, ...] = (
         items(lambda some, _: [r for r in some if r["value"] == "all"]),
     ),
     Fault("small suite", "eval_blindness", ("evaluate", "suites"), items(lambda some, _: some[:24]), half="held out"),
-    Fault("temperature of 3", "eval_blindness", ("evaluate",), setting("evaluate.sampled_temperature=3"), half="new"),
+    Fault("temperature of 3", "eval_blindness", ("evaluate",), setting("evaluate.sampled_temperature=3")),
+    Fault("answers of eight tokens", "eval_blindness", ("evaluate",), setting("evaluate.max_new_tokens=8"), half="new"),
     # healthy
     SHIPPED,
     Fault(
@@ -204,4 +217,6 @@ FAULTS: tuple[Fault, ...] = (
     Fault("rows of whole documents", "healthy", (), setting("shards.packing=best_fit"), half="held out"),
     Fault("longer pretraining", "healthy", (), setting("pretrain.horizon.steps=400")),
     Fault("half the text", "healthy", (), corpus_of(200), half="held out"),
+    Fault("a linear schedule", "healthy", (), setting("sft.schedule=linear"), half="new"),
+    Fault("more weight decay", "healthy", (), setting("sft.weight_decay=0.1", "pretrain.weight_decay=0.2"), half="new"),
 )

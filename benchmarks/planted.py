@@ -52,10 +52,18 @@ def mask_inverted(labels: Any, inputs: Any) -> Any:
     return inputs["input_ids"].where(before & ~taught, IGNORED)
 
 
+def labels_shifted(labels: Any, inputs: Any) -> Any:
+    """Shifted here, and once more where the loss is taken: each place learns the token after the next."""
+    shifted = labels.roll(-1, -1)
+    shifted[..., -1] = IGNORED
+    return shifted
+
+
 SFT: dict[str, Callable[[Any, Any], Any]] = {
     "mask_off": mask_off,
     "mask_late": mask_late,
     "mask_inverted": mask_inverted,
+    "labels_shifted": labels_shifted,
     "stop_unsupervised": stop_unsupervised,
 }
 EVALUATE: dict[str, Callable[[list[int]], list[int]]] = {

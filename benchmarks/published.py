@@ -13,7 +13,7 @@ from lifecycle.diagnosis.verdict import HEALTHY
 from lifecycle.evaluation.statistics import clopper_pearson
 
 TAIL = 0.025
-HALVES = ("tuning", "held out", "new")  # the last has no healthy runs
+HALVES = ("tuning", "held out", "new")
 ANSWERS = (*PROBLEMS, HEALTHY)
 BINS = (0.0, 0.5, 0.7, 0.9, 1.01)  # of what was said; wide, for there are dozens of cases and not thousands
 
@@ -36,7 +36,7 @@ def shares(rows: Sequence[Row]) -> dict[str, str]:
         found[f"{half}, first"] = share(sum(r["first"] == r["problem"] for r in mine), len(mine))
         found[f"{half}, first two"] = share(sum(r["problem"] in (r["first"], r["second"]) for r in mine), len(mine))
         found[f"{half}, stage"] = share(sum(r["stage"] in r["stages"] for r in mine), len(mine))
-    for half in HALVES[:2]:
+    for half in HALVES:
         mine = [row for row in rows if row["half"] == half and row["problem"] == HEALTHY]
         found[f"{half}, healthy accused"] = share(sum(row["first"] != HEALTHY for row in mine), len(mine))
     return found

@@ -137,6 +137,11 @@ def answers_moved(some: list[Row], drawn: random.Random) -> list[Row]:
     ]
 
 
+def mostly_absent(some: list[Row], drawn: random.Random) -> list[Row]:
+    """Every question whose field is absent, and one in fifteen of the others."""
+    return [row for row in some if row["value"] is None or drawn.random() < 1 / 15]
+
+
 def letters_misread(text: str, drawn: random.Random) -> str:
     """One letter in seven is another one, as in a bad scan."""
     return "".join(

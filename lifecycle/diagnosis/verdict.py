@@ -2,7 +2,8 @@
 
     doubt(problem)  = product over its readings of (1 - weight * strength * unexplained)
     unexplained     = 1 - the strongest weight * strength of another problem, seen earlier in the chain
-    odds(problem)   = (1 - doubt) / doubt,   odds(healthy) = a constant;   probabilities are odds over their sum
+    odds(problem)   = (1 - doubt) / doubt,   odds(healthy) = a constant, a smaller one where the run did not end well;
+    probabilities are odds over their sum
 
 A base that cannot read makes SFT fail, and SFT that failed makes preferences fail: each is a reading of its own, and
 only the first is news. Noisy-or: Pearl 1988, "Probabilistic reasoning in intelligent systems", section 4.3.2. A probe's
@@ -27,6 +28,8 @@ from lifecycle.diagnosis.records import Records
 HEALTHY: Literal["healthy"] = "healthy"
 WEIGHTS = Path(__file__).with_name("weights.json")
 CERTAIN = 0.995  # no reading convinces more than this: odds stay finite
+
+ENDED_WELL = ("COMPLETED", "RELEASED", "AWAITING_APPROVAL", "RUNNING")
 
 CHAIN = (
     "base",
@@ -54,6 +57,12 @@ class Weights(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     healthy_odds: float = Field(gt=0, description="Against these a problem must stand.")
+    failed_odds: float = Field(
+        0.1,
+        gt=0,
+        description="The same in a run that did not end well. Not fitted: the bench has no healthy run that did not, "
+        "and at 0 nobody would hear that no cause is known.",
+    )
     probes: dict[str, float] = Field(description="By probe; one that is not there counts `other`.")
     other: float = Field(0.8, ge=0, le=1)
 
@@ -102,17 +111,21 @@ def diagnose(run: Records, weights: Weights | None = None, comparison: Compariso
         message=run.message,
         failing=measured.count(0),
         asked=len(measured),
-        ranking=ranking(answers, weights or fitted()),
+        ranking=ranking(answers, weights or fitted(), run.state),
         clear=tuple(each for each in answers if isinstance(each, Reading) and not each.strength),
         unmeasured=tuple(each for each in answers if isinstance(each, Unmeasured)),
     )
 
 
-def ranking(answers: Sequence[Answer], weights: Weights) -> tuple[Ranked, ...]:
-    """The six problems and healthy by their probability; what was not measured speaks for nobody."""
+def ranking(answers: Sequence[Answer], weights: Weights, state: str = "COMPLETED") -> tuple[Ranked, ...]:
+    """The six problems and healthy by their probability; what was not measured speaks for nobody.
+
+    `state` is how the run ended: one that was blocked or failed is hardly healthy, whatever no probe saw.
+    """
     seen = [each for each in answers if isinstance(each, Reading) and each.strength]
     convincing = {each.probe: weights.of(each) * unexplained(each, seen, weights) for each in seen}
-    odds: dict[Problem | Literal["healthy"], float] = {HEALTHY: weights.healthy_odds}
+    well = weights.healthy_odds if state in ENDED_WELL else weights.failed_odds
+    odds: dict[Problem | Literal["healthy"], float] = {HEALTHY: well}
     for problem in PROBLEMS:
         doubt = math.prod(1 - convincing[each.probe] for each in seen if each.problem == problem)
         odds[problem] = (1 - max(doubt, 1 - CERTAIN)) / max(doubt, 1 - CERTAIN)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifecycle.diagnosis.readings import Knob, Reading
-from lifecycle.diagnosis.verdict import HEALTHY, Diagnosis, Ranked
+from lifecycle.diagnosis.verdict import ENDED_WELL, HEALTHY, Diagnosis, Ranked
 from lifecycle.report.key_numbers import duration
 from lifecycle.report.templates import markdown_environment
 
@@ -40,7 +40,8 @@ def headline(found: Diagnosis) -> str:
     """The answer in one line. That nothing was seen is no praise: a run may have failed where no probe looks."""
     first = found.first
     if first.problem == HEALTHY:
-        return f"no probe sees a cause ({first.probability:.0%} healthy)"
+        how = f"{first.probability:.0%} healthy" if found.state in ENDED_WELL else f"the run ended {found.state}"
+        return f"no probe sees a cause ({how})"
     where = f", change {first.stage}" if first.stage else ""
     return f"most likely {TITLES[first.problem]} ({first.probability:.0%}{where})"
 

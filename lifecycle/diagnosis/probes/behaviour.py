@@ -14,6 +14,7 @@ from lifecycle.evaluation.grading import json_objects
 
 LOOKUP_STEPS = 300  # of 8 to 16 rows, in which the tiny recipes learn to copy
 BY_HEART = 0.05  # so much better on what was trained on: it is remembered, and longer training changes nothing
+OPENING = 2  # characters of an answer: enough to tell an object from a sentence
 FEW = 8  # failing items of a kind, below which nothing is said about it
 
 
@@ -181,6 +182,11 @@ def kind_demonstrated(row: dict[str, Any]) -> str:
         return ""
     ((field, value),) = answer.items()
     return f"{field}, {'absent' if value is None else 'present'}"
+
+
+def opening(messages: list[dict[str, Any]]) -> str:
+    """How a conversation's last answer begins."""
+    return str(messages[-1]["content"])[:OPENING]
 
 
 def _answer_of(row: dict[str, Any]) -> dict[str, Any] | None:

@@ -205,6 +205,28 @@ def suites_that_do_not_move(run: Records) -> Seen | str:
 
 
 @probe("eval_blindness")
+def sampled_as_served(run: Records) -> Seen | str:
+    """Sampled answers drawn at a temperature at which nobody serves a model.
+
+    Above 1 the unlikely is made likelier than it was learned to be: what comes out says little of what was learned.
+    """
+    temperature = run.config("evaluate").get("sampled_temperature")
+    if temperature is None or not any(item.mode == "sampled" for item in run.items):
+        return "no sampled answers in the evaluation"
+    return Seen(
+        strength=between(temperature, 1.2, 2.0),
+        says=f"sampled answers were drawn at temperature {temperature:g}; 1 draws what was learned",
+        seen="evaluate",
+        source=run.source("evaluate"),
+        stage="evaluate",
+        refuted_by="as many wrong answers at temperature 1",
+        knobs=(knob(run, "evaluate", "draw what was learned", "evaluate.sampled_temperature=1.0"),)
+        if temperature > 1
+        else (),
+    )
+
+
+@probe("eval_blindness")
 def judge_position(run: Records) -> Seen | str:
     """Pairs on which a judge changes its mind when the two answers change places.
 

@@ -11,6 +11,7 @@ from lifecycle.diagnosis.readings import between
 from lifecycle.diagnosis.records import PLATEAU, SHORT, Records
 
 BITS = "bits_per_byte/"
+NO_TEXT = "expected documents of every source"  # of the corpus stage's refusal
 FEW_PAIRS, MOST_WORDS = 4_000, 20_000  # of a source: fewer hardly repeat, more only take longer
 MOST_ROWS = 200_000  # of the training text: a second of reading, however large the corpus is
 
@@ -75,8 +76,18 @@ def corpus_kept(run: Records) -> Seen | str:
     """Share of the raw documents that no filter dropped.
 
     FineWeb keeps 15 % of crawled text (Penedo et al. 2024); curated sources lose little. The threshold is on the worst
-    source: a rule made for prose silently empties one of another form.
+    source: a rule made for prose silently empties one of another form. One that is empty ends the run.
     """
+    if run.state == "FAILED" and run.ended_in == "corpus" and NO_TEXT in run.message:
+        return Seen(
+            strength=1.0,
+            says=f"the run was ended with: {run.message}",
+            seen="corpus",
+            source="run.json",
+            stage="corpus",
+            refuted_by="the same filters on more text of these sources",
+            knobs=(knob(run, "corpus", "loosen the rule that empties them: the message counts what each dropped"),),
+        )
     if "corpus" not in run.manifests:
         return "no corpus was made here"
     sources = run.manifests["corpus"].facts["sources"]

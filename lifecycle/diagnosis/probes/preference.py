@@ -1,10 +1,11 @@
 """Preference: the model answered well until it learned which of two answers wins."""
 
 import math
+from itertools import islice
 
 from lifecycle.artifacts import EvalReport
 from lifecycle.data.jsonl import load_rows
-from lifecycle.diagnosis.probes.behaviour import agrees
+from lifecycle.diagnosis.probes.behaviour import agrees, opening
 from lifecycle.diagnosis.probes.probe import Seen, knob, probe
 from lifecycle.diagnosis.readings import Knob, between
 from lifecycle.diagnosis.records import Asked, Records
@@ -12,6 +13,7 @@ from lifecycle.diagnosis.records import Asked, Records
 STAGE = "preference"
 FEW = 30  # answers of a bucket, below which nothing is said about it
 LENGTHENED = 0.1
+SHOWN = 400  # demonstrations, and pairs, whose openings are compared
 NONE = "the run learned from no comparisons"
 Z = 1.96
 
@@ -20,7 +22,8 @@ Z = 1.96
 def before_and_after(run: Records) -> Seen | str:
     """The same items answered by the SFT checkpoint and by the one that learned preferences: what was lost between.
 
-    The most telling probe there is, and it needs a report on the SFT checkpoint: `diagnose --measure` makes one.
+    The most telling probe there is, and it needs a report on the SFT checkpoint: `diagnose --measure` makes one. Right
+    answers may stay right in a manner that nobody asked for: every gated score counts, where its interval fell whole.
     """
     if STAGE not in run.manifests:
         return NONE
@@ -36,9 +39,11 @@ def before_and_after(run: Records) -> Seen | str:
     won = [key for key, each in new.items() if not old[key].item.score and each.item.score]
     share = (len(lost) - len(won)) / len(new)
     spread = Z * math.sqrt(max(1, len(lost) + len(won))) / len(new)
+    metric, fell = _fell_most(run, before, run.report)
     return Seen(
-        strength=between(share - spread, 0.01, 0.08),  # what is lost for certain
-        says=f"of {len(new)} items {len(lost)} were right after SFT and no longer are, {len(won)} the other way round: "
+        strength=between(max(share - spread, fell), 0.01, 0.08),  # what is lost for certain
+        says=(f"{metric} fell by {fell:.1%} or more; " if fell > 0 else "")
+        + f"of {len(new)} items {len(lost)} were right after SFT and no longer are, {len(won)} the other way round: "
         f"{-share:+.1%} ± {spread:.1%}",
         seen=STAGE,
         source=f"{run.source('sft')} and {run.source(STAGE)}",
@@ -164,6 +169,30 @@ def labels_and_verifier(run: Records) -> Seen | str:
 
 
 @probe("preference")
+def winners_as_demonstrated(run: Records) -> Seen | str:
+    """Answers that win and open as no demonstration does, while those that lose open as demonstrated.
+
+    Preferences then unteach the manner that SFT taught: both are learned as asked, and the suite asks for one.
+    """
+    if not {"comparisons", "demonstrations"} <= set(run.folders):
+        return "needs demonstrations and comparisons made here"
+    rows = islice(load_rows(run.folders["demonstrations"] / "train.jsonl"), SHOWN)
+    known = {opening(row["messages"]) for row in rows}
+    pairs = list(islice(load_rows(run.folders["comparisons"] / "train.jsonl"), SHOWN))
+    odd = [row for row in pairs if opening(row["chosen"]) not in known and opening(row["rejected"]) in known]
+    return Seen(
+        strength=between(len(odd) / max(1, len(pairs)), 0.2, 0.7),
+        says=f"in {len(odd)} of {len(pairs)} pairs the winner opens as no demonstration does, and the loser as they do",
+        seen="comparisons",
+        source=run.source("comparisons"),
+        stage="comparisons",
+        examples=tuple(f"{row['id']}: wins {row['chosen'][-1]['content'][:100]}" for row in odd[:3]),
+        refuted_by="a suite that asks for the manner that wins",
+        knobs=(knob(run, "comparisons", "let answers win in the manner that was demonstrated"),) if odd else (),
+    )
+
+
+@probe("preference")
 def won_by_length(run: Records) -> Seen | str:
     """Items won and lost since SFT, by whether their sampled answer became shorter, stayed or became longer.
 
@@ -212,6 +241,21 @@ def weaker(run: Records) -> tuple[Knob, ...]:
         return (slower,)
     # First: with it even a rate 13 times too high forgets nothing (docs/design.md).
     return (knob(run, STAGE, "keep the winning answers likely", "preference.chosen_nll_weight=1.0"), slower)
+
+
+def _fell_most(run: Records, before: EvalReport, after: EvalReport) -> tuple[str, float]:
+    """The gated metric that fell most for certain: from the low end of one interval to the high end of the other."""
+    fell = {"": 0.0}
+    for name in {check.metric for check in run.decision.checks} if run.decision else ():
+        if name not in before.scores or name not in after.scores:
+            continue
+        old, new = before.scores[name], after.scores[name]
+        up = new.higher_is_better
+        ends = (old.low, new.high) if up else (new.low, old.high)
+        if ends[0] is not None and ends[1] is not None:
+            fell[name] = ends[0] - ends[1]
+    worst = max(fell, key=fell.__getitem__)
+    return worst, fell[worst]
 
 
 def _changed(old: Asked, new: Asked) -> str:

@@ -5,8 +5,8 @@ import random
 from itertools import islice
 
 from lifecycle.chat.render import load_renderer
-from lifecycle.data.conversations import answer_key
 from lifecycle.data.jsonl import load_rows
+from lifecycle.diagnosis.probes.behaviour import OPENING, opening
 from lifecycle.diagnosis.probes.probe import Seen, knob, probe
 from lifecycle.diagnosis.readings import between
 from lifecycle.diagnosis.records import RENDERED_ROWS, Asked, Records, failed
@@ -16,7 +16,6 @@ from lifecycle.evaluation.grading import json_objects
 # Words of the contracts that guard the protocol, as they stand in their messages.
 REFUSALS = ("protocol", "template", "supervised", "assistant mask", "stop token", "golden", "rendered", "special token")
 CUT = "truncated"
-OPENING = 2  # characters of an answer
 
 
 @probe("protocol")
@@ -228,16 +227,16 @@ def answers_after_sft_open(run: Records) -> Seen | str:
     if before is None or not learned or "demonstrations" not in run.folders:
         return "needs demonstrations, their curve in SFT, and its checkpoint evaluated: `diagnose --measure` does it"
     rows = islice(load_rows(run.folders["demonstrations"] / "train.jsonl"), 2 * RENDERED_ROWS)
-    opened = [answer_key(row["messages"])[:OPENING] for row in rows]
+    opened = [opening(row["messages"]) for row in rows]
     random.Random(0).shuffle(opened)  # files are sorted, or alternate
     known, others = set(opened[::2]), opened[1::2]
     said = [each.item.answer for each in run.asked_in(before) if each.item.answer]
     if not said or not others:
         return "too few demonstrations or answers to compare how they open"
     odd = [answer for answer in said if answer[:OPENING] not in known]
-    share = len(odd) / len(said) - sum(opening not in known for opening in others) / len(others)
+    share = len(odd) / len(said) - sum(one not in known for one in others) / len(others)
     return Seen(
-        strength=between(share, 0.05, 0.4) * between(learned[-1][1], 0.7, 0.9),
+        strength=between(share, 0.05, 0.4) * between(learned[-1][1], 0.6, 0.8),
         says=f"{len(odd)} of {len(said)} greedy answers of the SFT checkpoint open as no demonstration does; "
         f"{learned[-1][1]:.1%} of the tokens in its loss are the likeliest ones",
         seen="sft",
