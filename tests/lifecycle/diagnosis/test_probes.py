@@ -353,3 +353,11 @@ def test_more_items_are_those_that_were_not_asked():
     assert [(knob.settings, knob.times) for knob in found.knobs] == [(("evaluate.items_per_suite=null",), 12)]
     manifests["evaluate"] = manifest({"items_per_suite": None})
     assert look("power", **made, manifests=manifests).knobs[0].settings == ()
+
+
+@pytest.mark.parametrize(("temperature", "strength"), [(0.7, 0.0), (1.0, 0.0), (1.6, 0.5), (3.0, 1.0)])
+def test_answers_drawn_as_nobody_serves(temperature, strength):
+    made = {"items": [sampled(1, 10, 1.0)], "manifests": {"evaluate": manifest({"sampled_temperature": temperature})}}
+    found = look("sampled_as_served", **made)
+    assert found.strength == pytest.approx(strength)
+    assert bool(found.knobs) == (temperature > 1)

@@ -102,3 +102,12 @@ def test_the_stage_named_is_that_of_what_shows_first():
     ]
     first = ranking(answers, EVEN)[0]
     assert (first.stage, first.knobs) == ("comparisons", (dear, cheap))
+
+
+def test_a_run_that_did_not_end_well_is_hardly_healthy():
+    """Odds of 1/4 against 1 for healthy, or against .1: a fifth of it, or 5/7."""
+    answers, weights = [reading(strength=0.4)], EVEN.model_copy(update={"failed_odds": 0.1})
+    said = {state: ranking(answers, weights, state)[0] for state in ("RELEASED", "BLOCKED", "FAILED")}
+    assert (said["RELEASED"].problem, said["RELEASED"].probability) == (HEALTHY, 0.8)
+    assert said["BLOCKED"] == said["FAILED"]
+    assert (said["BLOCKED"].problem, said["BLOCKED"].probability) == ("knowledge", pytest.approx(5 / 7, abs=1e-4))

@@ -66,3 +66,10 @@ def test_a_loss_that_is_not_finite_is_the_machines(tmp_path):
     made = {"state": "FAILED", "message": "the loss is not finite at step 12", "ended_in": "pretrain"}
     assert look("learned_nothing", **made).strength == 0
     assert look("how_it_ended", **made).strength == 1
+
+
+def test_filters_that_empty_a_source_end_the_run_and_say_so():
+    message = "expected documents of every source to train and to validate on, found 6202 in all and none of ['x']"
+    found = look("corpus_kept", state="FAILED", message=message, ended_in="corpus")
+    assert (found.strength, found.stage) == (1, "corpus")
+    assert "no corpus" in blind("corpus_kept", state="FAILED", message="no space left", ended_in="corpus")
