@@ -34,6 +34,7 @@ from lifecycle.store import Store
 
 SEEDS = (0, 1, 2)
 BEGIN, END = "<!-- from docs/diagnosis.json -->", "<!-- end -->"
+PRIOR = 5.0  # nats for a weight that moves by 1
 LOST = 0.05  # of a score, from which on there is something to bring back
 
 
@@ -108,15 +109,16 @@ def first_two(found: Case, weights: Weights) -> tuple[list[str], str | None, flo
 def fit(cases: Sequence[Case]) -> Weights:
     """Weights that make the tuning half likeliest: one at a time over a grid, until none gets better."""
     names = sorted({each.probe for found in cases for each in found.answers if isinstance(each, Reading)})
-    weights = Weights(probes=dict.fromkeys(names, 0.9), healthy_odds=0.5)
+    weights = Weights(probes=dict.fromkeys(names, 0.9), healthy_odds=0.5, other=0.9)
 
     def cost(tried: Weights) -> float:
         total = 0.0
         for found in cases:
             by_name = {str(each.problem): each.probability for each in ranking(found.answers, tried, found.state)}
             total -= math.log(max(by_name[found.problem], 1e-4))
-        # Towards .9, so that a probe no fault of this half speaks to keeps its say.
-        return total + 0.5 * sum((weight - 0.9) ** 2 for weight in tried.probes.values())
+        # Towards .9, so that a probe no fault of this half speaks to keeps its say; and strongly: with a tenth of it
+        # one run of forty switched `before_and_after` off, which was right about it (docs/diagnosis.md, `longer SFT`).
+        return total + PRIOR * sum((weight - 0.9) ** 2 for weight in tried.probes.values())
 
     best = cost(weights)
     while True:

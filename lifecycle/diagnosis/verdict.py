@@ -7,8 +7,8 @@
 
 A base that cannot read makes SFT fail, and SFT that failed makes preferences fail: each is a reading of its own, and
 only the first is news. Noisy-or: Pearl 1988, "Probabilistic reasoning in intelligent systems", section 4.3.2. A probe's
-weight, between 0 and 1, is how far its plainest reading convinces alone. `weights.json` has .9 for each: half
-of the fault bench is to fit them, `python -m benchmarks.diagnosis --fit`, and too little of it was run.
+weight, between 0 and 1, is how far its plainest reading convinces alone. `python -m benchmarks.diagnosis --fit` drew
+those in `weights.json` from .9, which all others have, towards what the tuning half of the fault bench shows.
 """
 
 import json
@@ -64,7 +64,7 @@ class Weights(BaseModel):
         "and at 0 nobody would hear that no cause is known.",
     )
     probes: dict[str, float] = Field(description="By probe; one that is not there counts `other`.")
-    other: float = Field(0.8, ge=0, le=1)
+    other: float = Field(0.9, ge=0, le=1)
 
     def of(self, reading: Reading) -> float:
         """How far a reading convinces."""
