@@ -1,5 +1,6 @@
 """Knowledge: the base never read enough of what the model is asked about, and SFT cannot put that in."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -7,10 +8,11 @@ from itertools import islice, pairwise
 
 from lifecycle.data.jsonl import load_rows
 from lifecycle.diagnosis.probes.probe import Seen, higher_rate, knob, probe
-from lifecycle.diagnosis.readings import between
+from lifecycle.diagnosis.readings import Knob, between
 from lifecycle.diagnosis.records import PLATEAU, SHORT, Records
 
 BITS = "bits_per_byte/"
+TOKENS_A_WEIGHT = 0.75  # with so many the fault bench's base learns the contract; the tiny recipe's has 1.6
 NO_TEXT = "expected documents of every source"  # of the corpus stage's refusal
 FEW_PAIRS, MOST_WORDS = 4_000, 20_000  # of a source: fewer hardly repeat, more only take longer
 MOST_ROWS = 200_000  # of the training text: a second of reading, however large the corpus is
@@ -49,7 +51,7 @@ def bits_per_byte(run: Records) -> Seen | str:
         refuted_by="a base below .95 of the bigram on the text the questions are about that answers no better",
         knobs=(
             *higher_rate(run, "pretrain"),
-            knob(run, "pretrain", "train the base twice as long", *_longer(run), times=2.0),
+            _longer(run),
             knob(run, "corpus", f"add text like {worst}, or let less of it be dropped"),
         ),
     )
@@ -194,6 +196,10 @@ def _pairs(texts: Sequence[Sequence[str]]) -> int:
     return len({pair for text in texts for pair in pairwise(text)})
 
 
-def _longer(run: Records) -> tuple[str, ...]:
-    horizon = run.config("pretrain").get("horizon", {})
-    return tuple(f"pretrain.horizon.{name}={2 * value}" for name, value in horizon.items() if isinstance(value, int))
+def _longer(run: Records) -> Knob:
+    """Twice as long, and at least as long as bases of this size were seen to need."""
+    facts, horizon = run.manifests["pretrain"].facts, run.config("pretrain").get("horizon", {})
+    wanted = TOKENS_A_WEIGHT * facts.get("parameters", 0)
+    times = max(2, math.ceil(wanted / max(1, facts.get("tokens_seen", wanted))))
+    settings = [f"pretrain.horizon.{name}={times * value}" for name, value in horizon.items() if isinstance(value, int)]
+    return knob(run, "pretrain", f"train the base {times} times as long", *settings, times=times)

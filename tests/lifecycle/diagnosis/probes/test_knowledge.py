@@ -1,6 +1,7 @@
 """Text that says nothing of what comes next, text unlike the questions, and training that learned nothing."""
 
 import random
+from types import SimpleNamespace
 
 import pytest
 from made_up_runs import blind, look, manifest
@@ -73,3 +74,13 @@ def test_filters_that_empty_a_source_end_the_run_and_say_so():
     found = look("corpus_kept", state="FAILED", message=message, ended_in="corpus")
     assert (found.strength, found.stage) == (1, "corpus")
     assert "no corpus" in blind("corpus_kept", state="FAILED", message="no space left", ended_in="corpus")
+
+
+@pytest.mark.parametrize(("tokens", "steps"), [(10_000, 300), (400_000, 20)])
+def test_a_base_is_trained_at_least_as_long_as_its_size_needs(tokens, steps):
+    """400,000 weights want 300,000 tokens: 30 times 10,000, or twice what is enough already."""
+    facts = {"steps": 10, "parameters": 400_000, "tokens_seen": tokens}
+    made = {"manifests": {"pretrain": manifest({"horizon": {"kind": "steps", "steps": 10}}, **facts)}}
+    made["report"] = SimpleNamespace(baselines={"bigram_bits_per_byte.x": 2.0})
+    found = look("bits_per_byte", curves={("pretrain", "bits_per_byte/x"): [(10, 4.0)]}, **made)
+    assert found.knobs[0].settings == (f"pretrain.horizon.steps={steps}",)
