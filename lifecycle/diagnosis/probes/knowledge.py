@@ -60,11 +60,12 @@ def bits_per_byte(run: Records) -> Seen | str:
 @probe("knowledge")
 def learned_nothing(run: Records) -> Seen | str:
     """Pretraining that the watchdog ended because nothing was learned but how often each token comes."""
-    if run.state != "FAILED" or run.ended_in != "pretrain":
-        return "no pretraining was ended before its time"
+    failed = run.state == "FAILED" and run.ended_in == "pretrain"
+    if not failed and "pretrain" not in run.manifests:
+        return "the run has no base of its own, and was not ended while it made one"
     return Seen(
-        strength=1.0 if PLATEAU in run.message else 0.0,
-        says=f"the run was ended with: {run.message}",
+        strength=1.0 if failed and PLATEAU in run.message else 0.0,
+        says=f"the run was ended with: {run.message}" if failed else "pretraining went on to its end",
         seen="pretrain",
         source="run.json",
         stage="pretrain",

@@ -60,7 +60,9 @@ def test_a_base_that_learned_nothing_lacks_knowledge_and_a_rate_that_suits_is_th
 
 @pytest.mark.parametrize(("state", "message"), [("BLOCKED", PLATEAU), ("COMPLETED", "")])
 def test_a_run_that_did_not_fail_learned_something(state, message):
-    assert "no pretraining" in blind("learned_nothing", state=state, message=message, ended_in=None)
+    made = {"state": state, "message": message, "ended_in": None}
+    assert look("learned_nothing", manifests={"pretrain": manifest({"learning_rate": 3e-3})}, **made).strength == 0
+    assert "no base of its own" in blind("learned_nothing", **made)
 
 
 def test_a_loss_that_is_not_finite_is_the_machines(tmp_path):
