@@ -180,17 +180,20 @@ def mends(
     """What came back of every fault that cost something, printed; and which of them were not mended."""
     healthy = {found.seed: found for found in cases if found.fault == SHIPPED.name}
     print("\nthe first change each diagnosis names")
-    rows, missing = [], []
+    rows: list[dict[str, Any]] = []
+    missing: list[tuple[int, str]] = []
     for found in cases:
         if found.problem == HEALTHY or not cost(found, healthy[found.seed]):
             continue
         row = mend(found, folder, weights, healthy[found.seed], only_made=only_made)
         if row is None:
-            missing.append(f"{found.fault}, seed {found.seed}")
+            missing.append((found.seed, found.fault))
             continue
         rows.append(row)
         print(f"{row['fault']:<32}{row['score']:<26}{row['faulty']:.3f} -> {row['mended']:.3f}  {row['change']}")
-    return rows, missing
+    some = {row["seed"] for row in rows}
+    none = [f"at seed {seed}" for seed in dict.fromkeys(seed for seed, _ in missing if seed not in some)]
+    return rows, [*(f"{fault}, seed {seed}" for seed, fault in missing if seed in some), *none]
 
 
 def main() -> int:

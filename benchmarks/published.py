@@ -82,7 +82,7 @@ def markdown(data: Row) -> str:
     """The tables of docs/diagnosis.md."""
     shown = data["confusion"]
     told = [
-        [planted, *(shown[planted][named] or "" for named in ANSWERS)]
+        [planted.replace("_", " "), *(shown[planted][named] or "" for named in ANSWERS)]
         for planted in ANSWERS
         if any(shown[planted].values())
     ]
