@@ -36,6 +36,8 @@ from lifecycle.data.layout import Concatenated, Segments
 from lifecycle.data.packing import Cuts, Index, RowWriter
 from lifecycle.model.architecture import ModelConfig
 from lifecycle.model.gpt2 import Gpt2Config
+from lifecycle.model.host import resident
+from lifecycle.model.machine import Device
 from lifecycle.model.memory import peak
 from lifecycle.model.zero import ZeroConfig
 from lifecycle.stages.pretrain import PretrainConfig, PretrainJob, Steps, memory_run
@@ -64,6 +66,7 @@ class Point:
     tied: bool = True
     bucket: int = 100_000
     apart: bool = True
+    offload: str = ""
 
     def model(self) -> ModelConfig | Gpt2Config:
         heads = max(1, self.width // 64)
@@ -85,7 +88,12 @@ class Point:
             batch_rows=self.rows * self.accumulation * self.ranks,
             micro_batch_rows=self.rows,
             warmup_steps=1,
-            zero=ZeroConfig(stage=self.zero, bucket_elements=self.bucket),
+            zero=ZeroConfig(
+                stage=self.zero,
+                bucket_elements=self.bucket,
+                offload_optimizer=bool(self.offload),
+                offload_parameters=self.offload == "all",
+            ),
             precision=self.precision,
             attention=self.attention,
             cross_document_attention="blocked" if self.apart else "allowed",
@@ -133,7 +141,10 @@ def grid() -> list[Point]:
     points += [
         Point(zero=zero, apart=apart, **shape) for shape in allowed for zero in (1, 3) for apart in (False, True)
     ]
-    return points + [Point("gpt2", 3, zero=zero, **shape) for shape in gpt2 for zero in (1, 3)]
+    points += [Point("gpt2", 3, zero=zero, **shape) for shape in gpt2 for zero in (1, 3)]
+    wide: dict[str, Any] = {"rows": 1, "tokens": 16, "width": 320}
+    offloaded = ((1, "optimizer", 1), (2, "optimizer", 1), (2, "optimizer", 2), (3, "optimizer", 1), (3, "all", 1))
+    return points + [Point(zero=stage, offload=what, accumulation=times, **wide) for stage, what, times in offloaded]
 
 
 class Storages(TorchDispatchMode):
@@ -260,11 +271,19 @@ def measure(point: Point) -> int:
         return max(int((folder / f"peak-{rank}").read_text()) for rank in range(point.ranks))
 
 
+def plan(point: Point) -> tuple[int, str]:
+    """The planned bytes and the moment. Of what is offloaded both plans together: here host and device are one."""
+    device: Device = "cuda" if point.offload else "cpu"
+    run = memory_run(point.config(), max_seq_len=point.tokens, vocab_size=point.vocab, device=device)
+    largest = peak(run)
+    return largest.total + resident(run, place=int), largest.name
+
+
 def measured_rows(points: list[Point]) -> Iterator[dict[str, Any]]:
     for point in points:
-        planned = peak(memory_run(point.config(), max_seq_len=point.tokens, vocab_size=point.vocab, device="cpu"))
+        planned, moment = plan(point)
         found = measure(point)
-        row = {"planned": planned.total, "measured": found, "ratio": planned.total / found, "moment": planned.name}
+        row = {"planned": planned, "measured": found, "ratio": planned / found, "moment": moment}
         yield {**asdict(point), **row}
 
 
@@ -287,6 +306,7 @@ def main() -> int:
             [row["precision"], row["attention"]]
             + ["checkpointing"] * row["checkpointing"]
             + ["allowed"] * (not row["apart"])
+            + [f"offloaded: {row['offload']}"] * bool(row["offload"])
         )
         sizes = (f"{row['planned'] / 1e6:.2f}", f"{row['measured'] / 1e6:.2f}", f"{row['ratio']:.3f}", row["moment"])
         print("| " + " | ".join((*(str(row[c]) for c in columns), ", ".join(other), *sizes)) + " |", flush=True)

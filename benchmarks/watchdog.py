@@ -31,6 +31,7 @@ from lifecycle.store import Store
 def settings(seed: int, steps: int | None, ranks: int | None) -> PretrainConfig:
     """The recipe's pretraining of one seed, spread over `ranks` processes of one thread each."""
     config = tiny(seed).pretrain
+    assert config is not None, "the recipe trains a base"
     if steps is not None:
         config = config.model_copy(update={"horizon": Steps(steps=steps)})
     return config if ranks is None else config.model_copy(update={"ranks": ranks, "threads": 1})
@@ -39,7 +40,8 @@ def settings(seed: int, steps: int | None, ranks: int | None) -> PretrainConfig:
 def data(store: Store) -> tuple[TokenShards, Tokenizer]:
     """What every seed reads, made or found."""
     config = tiny()
-    assert config.suites and config.corpus and config.tokenizer and config.shards  # the recipe trains from raw text
+    assert config.tokenizer is not None, "the recipe trains a base"
+    assert config.shards is not None
     corpus = store.make(build_corpus, config.corpus, store.make(collect_suites, config.suites).artifact).artifact
     tokenizer = store.make(train_tokenizer, config.tokenizer, corpus).artifact
     return store.make(pack_shards, config.shards, corpus, tokenizer).artifact, tokenizer

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,9 +15,9 @@ from lifecycle.model import foreign
 from lifecycle.model.activations import FP32
 from lifecycle.model.compute import PEAK_FLOPS, flops_of_hours
 from lifecycle.model.families import Model, OfTheBase
-from lifecycle.model.fitting import Speeds, options, size_of
+from lifecycle.model.fitting import GIB, Speeds, options, size_of
 from lifecycle.model.machine import Memory, memory_of_a_rank
-from lifecycle.model.memory import generation
+from lifecycle.model.memory import OUTSIDE, generation
 from lifecycle.report import compute, memory
 from lifecycle.report.compute import Machine
 from lifecycle.runs import find_run
@@ -42,6 +43,11 @@ def add(commands: Any) -> None:
     plan.add_argument("--world-size", type=int, metavar="RANKS", help="default: the recipe's ranks")
     plan.add_argument(
         "--gpu-memory", metavar="SIZE", help="of memory: what a rank has, like 80GiB; default: asked here"
+    )
+    plan.add_argument(
+        "--host-memory",
+        metavar="SIZE",
+        help="of memory: what a machine with GPUs has; default: asked here, as GPUs are",
     )
     plan.add_argument("--vocab-size", type=int, help="where the recipe adopts a tokenizer")
     plan.add_argument("--flops", type=float, help="of compute: a budget, like 1e21")
@@ -83,25 +89,40 @@ def plan_gate(asked: argparse.Namespace) -> int:
 def plan_memory(asked: argparse.Namespace) -> int:
     """Print what a rank of the recipe's pretraining holds, and which ways of running it fit."""
     from lifecycle import recipes  # every stage: `show` must not wait for them
-    from lifecycle.stages.pretrain import memory_run
+    from lifecycle.stages.pretrain import host_of, memory_run
 
+    _check_numbers(asked)
     recipe = recipes.load(asked.recipe or "tiny", asked.settings)
     planned = _planned(recipe, asked.vocab_size)
     config = planned.config
+    host = host_of(config)
     if asked.world_size:
         config = config.model_copy(
             update={"ranks": asked.world_size, "launch": config.launch.model_copy(update={"nodes": 1})}
         )
+        host = host._replace(node=replace(host.node, ranks=min(host.node.ranks, asked.world_size)))
+    if asked.host_memory:
+        host = host._replace(bytes=size_of(asked.host_memory))
     has = Memory(size_of(asked.gpu_memory), "cuda") if asked.gpu_memory else memory_of_a_rank(config.ranks)
     if config.device_memory and not asked.gpu_memory:  # of whatever this machine computes on, as the stage reads it
         has = has._replace(bytes=size_of(config.device_memory))
+    if has.bytes <= (outside := OUTSIDE[has.device]):
+        raise InputError(
+            f"expected a rank to have more than the {outside / GIB:.1f} GiB outside of torch's allocator, found "
+            f"{has.bytes / GIB:.1f}. Give what it has, like --gpu-memory 80GiB, or plan fewer ranks on this machine."
+        )
     sizes = {"max_seq_len": planned.max_seq_len, "vocab_size": planned.vocab_size}
     run = memory_run(config, **sizes, device=has.device, model=planned.model)
     speeds = Speeds(flops=PEAK_FLOPS[asked.gpu] * asked.mfu)
-    found = options(run, available=has.bytes, device=has.device, speeds=speeds)
+    # The memory of machines elsewhere is not known; what they would need is shown all the same.
+    is_known = bool(asked.host_memory or config.host_memory or not asked.gpu_memory)
+    judged = host if has.device == "cuda" and is_known else None
+    found = options(run, available=has.bytes, device=has.device, speeds=speeds, host=judged)
     number = 2 if recipe.evaluate.precision == "bf16" else FP32
     generated = generation(run, items=recipe.evaluate.batch_items, number=number)
     data = memory.plan(run, found, available=has.bytes, device=has.device, generated=generated)
+    if has.device == "cuda":
+        data["host"] = memory.host(run, host.node, available=host.bytes if is_known else None)
     _print(asked, data, memory.screen(data))
     return 0
 
@@ -115,8 +136,7 @@ def plan_compute(asked: argparse.Namespace) -> int:
     budget = asked.gpu_hours if asked.flops is None else asked.flops
     if budget is not None and not 0 < budget < math.inf:
         raise InputError(f"expected a budget above 0, found {budget}. Give --flops 1e21 or --gpu-hours 64.")
-    if not 0 < asked.mfu <= 1:
-        raise InputError(f"expected --mfu above 0 and at most 1, found {asked.mfu}. 0.4 is a good run.")
+    _check_numbers(asked)
     machine = Machine(asked.world_size or 8, PEAK_FLOPS[asked.gpu], asked.mfu, asked.price)
     if asked.recipe is None:
         hours = asked.gpu_hours
@@ -135,6 +155,18 @@ def plan_compute(asked: argparse.Namespace) -> int:
         shown = compute.recipe_screen(data, recipe.name, machine)
     _print(asked, data, shown)
     return 0
+
+
+def _check_numbers(asked: argparse.Namespace) -> None:
+    """Raise InputError for numbers that nothing can be planned with."""
+    if not 0 < asked.mfu <= 1:
+        raise InputError(f"expected --mfu above 0 and at most 1, found {asked.mfu}. 0.4 is a good run.")
+    if asked.price is not None and not 0 <= asked.price < math.inf:
+        raise InputError(f"expected --price of at least 0, found {asked.price}. Give that of a GPU hour, like 2.")
+    counts = {"--world-size": asked.world_size, "--vocab-size": asked.vocab_size, "--batch-tokens": asked.batch_tokens}
+    for name, number in counts.items():
+        if number is not None and number < 1:
+            raise InputError(f"expected {name} of at least 1, found {number}. Leave it out for the default.")
 
 
 class _Planned(NamedTuple):

@@ -81,6 +81,9 @@ FAR = 2.0
 """A recipe is far from the optimum when it would need less compute than 1/FAR of its own to reach the same loss, or
 when its size is outside of what the approaches say by this factor."""
 
+FITTED_ON = (6e18, 3e21)
+"""Operations of the runs the laws were fitted on (Hoffmann et al. 2022, section 3); beyond them they are guesses."""
+
 PEAK_FLOPS = {
     "h100": 989e12,  # dense bf16, NVIDIA's data sheets; half of what they print with sparsity
     "h200": 989e12,

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from lifecycle.errors import ConfigError
 from lifecycle.model.compute import flops_of_run
+from lifecycle.model.host import Host, must_fit_host
 from lifecycle.model.machine import Device
 from lifecycle.model.memory import OUTSIDE, peak
 from lifecycle.model.states import PARTS, Moment, Run, States
 
 GIB = 2**30
-UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
+UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
     f"{letter}ib": 2 ** (10 * (index + 1)) for index, letter in enumerate("kmgt")
 }
 
@@ -44,6 +45,8 @@ class Option:
     peak: Moment
     seconds: float
     fits: bool
+    host_lacks: int = 0
+    """Bytes of host memory too many on a machine with GPUs."""
 
     @property
     def name(self) -> str:
@@ -56,22 +59,34 @@ def size_of(text: str) -> int:
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     if found is None or found[2].lower() not in UNITS:
         raise ConfigError(f"expected a size of memory like 80GiB or 80GB, found {text!r}. Give a number and its unit.")
-    return int(float(found[1]) * UNITS[found[2].lower()])
+    size = int(float(found[1]) * UNITS[found[2].lower()])
+    if size < 1:
+        raise ConfigError(f"expected a size of memory above 0, found {text!r}. Give what there is, like 80GiB.")
+    return size
 
 
-def options(run: Run, *, available: int, device: Device = "cuda", speeds: Speeds | None = None) -> list[Option]:
-    """Every ZeRO stage, checkpointing choice and size of micro batch of a training, the fastest that fits first."""
-    found = [_option(one, available - OUTSIDE[device], speeds or Speeds()) for one in _variants(run)]
+def options(
+    run: Run, *, available: int, device: Device = "cuda", speeds: Speeds | None = None, host: Host | None = None
+) -> list[Option]:
+    """Every ZeRO stage, checkpointing choice and size of micro batch of a training, the fastest that fits first.
+
+    `host`: the machine whose memory ranks with GPUs share, where that is known.
+    """
+    found = [_option(one, available - OUTSIDE[device], speeds or Speeds(), host) for one in _variants(run)]
     return sorted(found, key=lambda option: (not option.fits, option.seconds, option.peak.total))
 
 
-def must_fit(run: Run, *, available: int, device: Device) -> None:
-    """Raise ConfigError when a rank needs more memory than it has, with what is too large and what would fit."""
+def must_fit(run: Run, *, available: int, device: Device, host: Host | None = None) -> None:
+    """Raise ConfigError when a rank needs more memory than it has, with what is too large and what would fit; or its
+    machine, where `host` is known.
+    """
     needed, usable = peak(run), available - OUTSIDE[device]
     if needed.total <= usable:
+        if host:
+            must_fit_host(run, host)
         return
     largest = max(PARTS, key=lambda part: getattr(needed, part))
-    fitting = [option for option in options(run, available=available, device=device) if option.fits]
+    fitting = [option for option in options(run, available=available, device=device, host=host) if option.fits]
     advice = (
         f"This would fit: {settings_of(fitting[0])}" if fitting else f"No setting of these would: {_more(run, device)}"
     )
@@ -103,7 +118,8 @@ def _variants(run: Run) -> Iterator[Run]:
     rows = run.work.rows * run.accumulation  # of a rank, per step
     sizes = [size for size in range(1, rows + 1) if rows % size == 0]
     lowest = 3 if run.zero.offload_parameters else 1 if run.zero.offload_optimizer else 0  # what else is refused
-    for stage, checkpointing, size in product(range(lowest, 4), (False, True), sizes):
+    stages = [stage for stage in run.stages if stage >= lowest]
+    for stage, checkpointing, size in product(stages, (False, True), sizes):
         yield replace(
             run,
             work=replace(run.work, rows=size, partitioned=stage == 3),
@@ -113,9 +129,9 @@ def _variants(run: Run) -> Iterator[Run]:
         )
 
 
-def _option(run: Run, usable: int, speeds: Speeds) -> Option:
-    needed = peak(run)
-    return Option(run, needed, _seconds(run, speeds), fits=needed.total <= usable)
+def _option(run: Run, usable: int, speeds: Speeds, host: Host | None) -> Option:
+    needed, lacks = peak(run), host.lacks(run) if host else 0
+    return Option(run, needed, _seconds(run, speeds), fits=needed.total <= usable and not lacks, host_lacks=lacks)
 
 
 def _seconds(run: Run, speeds: Speeds) -> float:

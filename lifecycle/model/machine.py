@@ -22,8 +22,12 @@ def memory_of_a_rank(ranks: int) -> Memory:
     gpus = _gpus()
     if gpus:
         return Memory(min(gpus), "cuda")
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Memory(min([host, *_limits()]) // ranks, "cpu")
+    return Memory(host_memory() // ranks, "cpu")
+
+
+def host_memory() -> int:
+    """This machine's memory in bytes, or its container's."""
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limits()])
 
 
 def _gpus() -> list[int]:

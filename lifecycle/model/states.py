@@ -32,6 +32,8 @@ class Run:
     accumulation: int = 1
     """Micro batches per optimizer step."""
     checkpointing: bool = False
+    stages: tuple[int, ...] = (0, 1, 2, 3)
+    """ZeRO stages that the rest of its settings allow."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,12 @@ class States:
     @cached_property
     def share(self) -> int:
         """One rank's equal part of all numbers."""
-        return FP32 * sum(map(self._part, self.groups))
+        return sum(self.parts)
+
+    @cached_property
+    def parts(self) -> list[int]:
+        """One rank's equal part of each group."""
+        return [FP32 * self._part(group) for group in self.groups]
 
     @cached_property
     def gradient_share(self) -> int:
@@ -139,8 +146,8 @@ class States:
         optimizer = {0: 2 * self.parameters}.get(stage, 3 * self.share)  # ZeRO keeps a copy of the weights to step on
         held = 0 if offloaded else optimizer
         whole = Moment("resident", parameters=self.parameters, optimizer=held, buffers=SMALL_CHANGE)
-        if stage < 3:
-            return whole
+        if stage < 3:  # a gradient on its way to the host goes through a place as large as the largest
+            return whole.plus("resident", buffers=self.largest if offloaded else 0)
         stays, _ = self.gathered
         own = 0 if self.run.zero.offload_parameters else self.share
         return replace(whole, parameters=own + stays, gradients=self.share, buffers=SMALL_CHANGE + self.bucket)

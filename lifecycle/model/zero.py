@@ -4,12 +4,19 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lifecycle.errors import ConfigError
+
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
 FP16 = {"enabled": True, "loss_scale": 0, "initial_scale_power": 16, "loss_scale_window": 1000, "min_loss_scale": 1}
 """A loss scale that halves with every overflow and doubles after 1,000 steps without one
 (Micikevicius et al. 2018, section 3.2, https://arxiv.org/abs/1710.03740)."""
+
+
+def stages_for(precision: Precision, *, compiled: bool) -> tuple[int, ...]:
+    """The stages that `ZeroConfig.must_suit` lets through on GPUs."""
+    return tuple(range(1 if precision == "fp16" else 0, 3 if compiled else 4))
 
 
 class ZeroConfig(BaseModel):
@@ -36,6 +43,19 @@ class ZeroConfig(BaseModel):
         if self.offload_parameters and self.stage != 3:
             raise ValueError(f"expected offload_parameters with ZeRO 3, found stage {self.stage}. Set stage=3.")
         return self
+
+    def must_suit(self, precision: Precision, *, compiled: bool, on_gpus: bool) -> None:
+        """Raise ConfigError where this stage cannot compute so, or this device not in this precision."""
+        if compiled and self.stage == 3:
+            raise ConfigError(
+                "expected pretrain.compile with ZeRO 0, 1 or 2, found stage 3, which fetches parameters while a layer "
+                "runs: a compiled one would not wait for them. Use another stage, or compile=False."
+            )
+        if precision == "fp16" and (not on_gpus or self.stage == 0):
+            raise ConfigError(
+                "expected pretrain.precision=fp16 on GPUs and with ZeRO 1, 2 or 3, which keep the weights in fp32 "
+                f"beside it, found {'cuda' if on_gpus else 'cpu'} and stage {self.stage}. Use bf16, or fp32."
+            )
 
     def deepspeed(
         self, *, batch_rows: int, micro_batch_rows: int, ranks: int, precision: Precision, clip: float

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from lifecycle.model.architecture import ModelConfig
-from lifecycle.model.compute import APPROACHES, REFIT, flops_of_run, hours_of_flops, judge
+from lifecycle.model.compute import APPROACHES, FITTED_ON, REFIT, flops_of_run, hours_of_flops, judge
 from lifecycle.model.gpt2 import Gpt2Config
 
 
@@ -34,6 +34,7 @@ def split(flops: float, machine: Machine, *, batch_tokens: int) -> dict[str, Any
         "batch_tokens": batch_tokens,
         "approaches": rows,
         "spread": max(sizes) / min(sizes),
+        "extrapolated": _is_extrapolated(flops),
         **_cost(flops, machine),
     }
 
@@ -52,6 +53,7 @@ def of_recipe(
         "steps": steps,
         "tokens_per_parameter": tokens / parameters,
         "flops": flops,
+        "extrapolated": _is_extrapolated(flops),
         **_cost(flops, machine),
         "optimal_parameters": [said.smallest, said.largest],
         "excess_loss": said.excess_loss,
@@ -70,7 +72,7 @@ def split_screen(data: dict[str, Any], machine: Machine) -> RenderableType:
         table.add_row(row["approach"], *numbers, f"{row['steps']:,}", f"{row['loss_by_refit']:.4f}")
     spread = f"The approaches differ by a factor of {data['spread']:.2f} in parameters"
     steps = f"steps of {data['batch_tokens']:,} tokens."
-    return Group(table, "", f"{spread}; {steps}", _cost_line(data, machine))
+    return Group(table, "", f"{spread}; {steps}", *_beyond(data), _cost_line(data, machine))
 
 
 def recipe_screen(data: dict[str, Any], name: str, machine: Machine) -> RenderableType:
@@ -84,8 +86,20 @@ def recipe_screen(data: dict[str, Any], name: str, machine: Machine) -> Renderab
         f"At this compute the laws say {_count(low)} to {_count(high)} parameters; the recipe's loss is "
         f"{data['excess_loss']:.3f} nats above the best one, and {100 * data['needed_share']:.0f} % of its compute "
         "could reach it.",
+        *_beyond(data),
         *(f"Warning: {warning}" for warning in data["warnings"]),
     )
+
+
+def _is_extrapolated(flops: float) -> bool:
+    return not FITTED_ON[0] <= flops <= FITTED_ON[1]
+
+
+def _beyond(data: dict[str, Any]) -> list[str]:
+    """That the laws are asked for what they have not seen."""
+    low, high = FITTED_ON
+    said = f"The laws were fitted on runs of {low:.0e} to {high:.0e} operations: of this one they are a guess."
+    return [said] if data["extrapolated"] else []
 
 
 def _cost(flops: float, machine: Machine) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from lifecycle.model.fitting import GIB, Option, settings_of
+from lifecycle.model.host import OUTSIDE_OF_TENSORS, Node, host_moments, host_peak
 from lifecycle.model.machine import Device
 from lifecycle.model.memory import OUTSIDE, moments, peak
 from lifecycle.model.states import PARTS, Moment, Run
@@ -31,6 +32,24 @@ def plan(run: Run, found: Sequence[Option], *, available: int, device: Device, g
         },
         "fastest": None if best is None else settings_of(best),
         "options": [_row(option, usable, found) for option in found],
+    }
+
+
+def host(run: Run, node: Node, *, available: int | None) -> dict[str, Any]:
+    """What the ranks of one machine hold in its own memory; None: it is not known how much that is."""
+    most = host_peak(run, node)
+    total = most.of_node(node.ranks)
+    return {
+        "ranks": node.ranks,
+        "available_bytes": available,
+        "fits": None if available is None else total <= available,
+        "peak_bytes": total,
+        "peak_at": most.name,
+        "outside_bytes_of_a_rank": OUTSIDE_OF_TENSORS,
+        "moments": [
+            {"name": one.name, "each": one.each, "first": one.first, "total": one.of_node(node.ranks)}
+            for one in host_moments(run, node)
+        ],
     }
 
 
@@ -70,7 +89,23 @@ def screen(data: dict[str, Any]) -> RenderableType:
     said = "No setting fits: more ranks, a smaller model or shorter rows."
     if data["fastest"]:
         said = "Fastest that fits: " + " ".join(f"--set {setting}" for setting in data["fastest"].split())
-    return Group(held, "", ways, "", said)
+    return Group(held, "", *([_host_screen(data["host"]), ""] if "host" in data else []), ways, "", said)
+
+
+def _host_screen(data: dict[str, Any]) -> RenderableType:
+    """What is in host memory as a table."""
+    outside = data["outside_bytes_of_a_rank"] / GIB
+    there = "" if data["available_bytes"] is None else f"; it has {data['available_bytes'] / GIB:.1f}"
+    title = f"GiB of host memory of a machine with {data['ranks']} ranks, {outside:.0f} outside of tensors each{there}"
+    table = Table(title=title, title_justify="left")
+    for column in ("moment", "of each rank", "of the first besides", "of the machine", ""):
+        table.add_column(column, justify="left" if column in ("moment", "") else "right")
+    for moment in data["moments"]:
+        largest = moment["name"] == data["peak_at"]
+        mark = ("does not fit" if data["fits"] is False else "largest") if largest else ""
+        sizes = (f"{moment[part] / GIB:.2f}" if moment[part] else "" for part in ("each", "first", "total"))
+        table.add_row(moment["name"], *sizes, mark, style="bold" if largest else "")
+    return table
 
 
 def _row(option: Option, usable: int, found: Sequence[Option]) -> dict[str, Any]:
@@ -102,6 +137,8 @@ def _why(option: Option, usable: int, found: Sequence[Option]) -> str:
         too_large = min(larger, key=lambda other: other.run.work.rows)
         if too_large.fits:
             return "more rows fit too, and are no faster"
+    if too_large.peak.total <= usable:
+        return f"{too_large.host_lacks / GIB:.1f} GiB too many in the host memory of a machine"
     part = max(PARTS, key=lambda name: getattr(too_large.peak, name))
     over, held = (too_large.peak.total - usable) / GIB, getattr(too_large.peak, part) / GIB
     rows = f"{too_large.run.work.rows} rows: " if option.fits else ""

@@ -18,9 +18,10 @@ from lifecycle.model.architecture import ModelConfig
 from lifecycle.model.attention import Attention, implementation
 from lifecycle.model.families import AnyModel, Model, OfTheBase
 from lifecycle.model.fitting import must_fit, size_of
-from lifecycle.model.machine import Device, memory_of_a_rank
+from lifecycle.model.host import Host, Node
+from lifecycle.model.machine import Device, host_memory, memory_of_a_rank
 from lifecycle.model.states import Run
-from lifecycle.model.zero import Precision, ZeroConfig
+from lifecycle.model.zero import Precision, ZeroConfig, stages_for
 from lifecycle.sealing import SCRATCH_FOLDER, StageConfig, how_it_ran, later_field
 from lifecycle.training.watchdog import WatchdogRules
 
@@ -86,6 +87,9 @@ class PretrainConfig(StageConfig):
         False, description="Keep only each layer's input and compute the rest again: a third more work, less memory."
     )
     device_memory: str | None = how_it_ran(None, description="Of one rank, like 80GiB. Default: what this machine has.")
+    host_memory: str | None = how_it_ran(
+        None, description="Of one machine with GPUs, like 2TiB. Default: what this has."
+    )
     loader_threads: int = how_it_ran(1, ge=0, description="Of each rank, reading rows some steps ahead.")
     save_every_steps: int = how_it_ran(100, ge=1)
     keep_checkpoints: int = how_it_ran(2, ge=1)
@@ -243,11 +247,6 @@ def _check(config: PretrainConfig, model: Model, shards: TokenShards, tokenizer:
         raise ConfigError(
             f"expected pretrain.warmup_steps below the {steps} steps of the run, found {warmup}. Lower it."
         )
-    if config.compile and config.zero.stage == 3:
-        raise ConfigError(
-            "expected pretrain.compile with ZeRO 0, 1 or 2, found stage 3, which fetches parameters while a layer "
-            "runs: a compiled one would not wait for them. Use another stage, or compile=False."
-        )
     config.rows_at_once  # noqa: B018  # raises ConfigError when batch, ranks and micro batch do not fit
     _check_memory(config, model, shards)
 
@@ -255,24 +254,26 @@ def _check(config: PretrainConfig, model: Model, shards: TokenShards, tokenizer:
 def _check_memory(config: PretrainConfig, model: Model, shards: TokenShards) -> None:
     """Raise ConfigError where a rank would run out of memory, with what would fit."""
     has, said = memory_of_a_rank(config.ranks), config.device_memory
-    _check_fp16(config, has.device)
     sizes = {"max_seq_len": shards.max_seq_len, "vocab_size": shards.vocab_size}
     run = memory_run(config, **sizes, device=has.device, model=model)
-    must_fit(run, available=size_of(said) if said else has.bytes, device=has.device)
+    available = size_of(said) if said else has.bytes
+    must_fit(run, available=available, device=has.device, host=host_of(config) if has.device == "cuda" else None)
 
 
-def _check_fp16(config: PretrainConfig, device: Device) -> None:
-    if config.precision == "fp16" and (device == "cpu" or config.zero.stage == 0):
-        raise ConfigError(
-            "expected pretrain.precision=fp16 on GPUs and with ZeRO 1, 2 or 3, which keep the weights in fp32 beside "
-            f"it, found {device} and stage {config.zero.stage}. Use bf16, or fp32."
-        )
+def host_of(config: PretrainConfig) -> Host:
+    """The machine whose memory ranks with GPUs share."""
+    node = Node(config.ranks, adopted=isinstance(config.model, OfTheBase), fp16=config.precision == "fp16")
+    return Host(node, size_of(config.host_memory) if config.host_memory else host_memory())
 
 
 def memory_run(
     config: PretrainConfig, *, max_seq_len: int, vocab_size: int, device: Device, model: Model | None = None
 ) -> Run:
-    """What decides how much memory a rank of this training needs. `model`: the base's shape where that is trained."""
+    """What decides how much memory a rank of this training needs. `model`: the base's shape where that is trained.
+
+    Raises ConfigError for settings that do not go together, or not on this device.
+    """
+    config.zero.must_suit(config.precision, compiled=config.compile, on_gpus=device == "cuda")
     model = model or _own(config)
     eager = implementation(config.attention, device=device, tokens=max_seq_len) == "eager"
     return Run(
@@ -290,6 +291,7 @@ def memory_run(
         ranks=config.world_size,
         accumulation=config.batch_rows // (config.rows_at_once * config.world_size),
         checkpointing=config.activation_checkpointing,
+        stages=stages_for(config.precision, compiled=config.compile),
     )
 
 

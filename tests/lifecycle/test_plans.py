@@ -29,6 +29,75 @@ def test_seven_billion_parameters_fit_64_gpus_and_the_plan_says_how(capsys, monk
     assert {row["zero"] for row in data["options"] if not row["fits"]} >= {0}
 
 
+def test_host_memory_is_shown_for_gpus_elsewhere_and_judged_where_it_is_said(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "220")
+    arguments = ["memory", "--recipe", "zero3", "--world-size", "64", "--gpu-memory", "80GiB"]
+    assert "GiB of host memory of a machine with 8 ranks, 2 outside of tensors each\n" in said(capsys, *arguments)
+    shown = json.loads(said(capsys, *arguments, "--json"))["host"]
+    assert (shown["fits"], shown["available_bytes"], shown["ranks"]) == (None, None, 8)
+    few = said(capsys, *arguments, "--host-memory", "32GiB")
+    assert "each; it has 32.0" in few
+    assert "does not fit" in few
+    assert "GiB too many in the host memory of a machine" in few
+    assert "No setting fits" in few
+    enough = json.loads(said(capsys, *arguments, "--host-memory", "1TiB", "--json"))
+    assert enough["host"]["fits"]
+    offloaded = ["--set", "pretrain.zero.offload_optimizer=true"]
+    more = json.loads(said(capsys, *arguments, *offloaded, "--json"))["host"]
+    assert more["moments"][1]["each"] > 5 * 4 * 6_738_415_616 / 64 > shown["moments"][1]["each"] == 0
+
+
+def test_only_stages_that_the_run_would_be_let_into_are_offered(capsys):
+    arguments = ["memory", "--gpu-memory", "80GiB", "--json"]
+    half = ["--set", "pretrain.precision=fp16", "--set", "pretrain.zero.stage=1"]
+    compiled = ["--set", "pretrain.compile=true"]
+    for settings, stages in ((half, {1, 2, 3}), (compiled, {0, 1, 2}), (half + compiled, {1, 2})):
+        assert {row["zero"] for row in json.loads(said(capsys, *arguments, *settings))["options"]} == stages
+    assert program.main(["plan", "memory", "--gpu-memory", "80GiB", "--set", "pretrain.precision=fp16"]) == 2
+    assert "with ZeRO 1, 2 or 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["memory", "--world-size", "0"], "--world-size of at least 1, found 0"),
+        (["memory", "--world-size", "-8"], "--world-size of at least 1, found -8"),
+        (["memory", "--world-size", "7"], "multiple of ranks x micro_batch_rows, found 16 and 7 x 2"),
+        (["memory", "--gpu-memory", "80GiB", "--world-size", "100000"], "multiple of ranks x micro_batch_rows, found 16 and 100000 x 1"),
+        (["memory", "--vocab-size", "0"], "--vocab-size of at least 1, found 0"),
+        (["memory", "--mfu", "0"], "--mfu above 0 and at most 1, found 0.0"),
+        (["memory", "--gpu-memory", "80"], "a size of memory like 80GiB or 80GB, found '80'"),
+        (["memory", "--gpu-memory", "0GiB"], "a size of memory above 0, found '0GiB'"),
+        (["memory", "--gpu-memory", "80GiB", "--host-memory", "much"], "80GiB or 80GB, found 'much'"),
+        (["memory", "--gpu-memory", "1GiB"], "more than the 2.0 GiB outside of torch's allocator, found 1.0"),
+        (["compute", "--flops", "1e21", "--batch-tokens", "0"], "--batch-tokens of at least 1, found 0"),
+        (["compute", "--flops", "1e21", "--world-size", "0"], "--world-size of at least 1, found 0"),
+        (["compute", "--flops", "1e21", "--price", "-2"], "--price of at least 0, found -2.0"),
+        (["compute", "--flops", "nan"], "a budget above 0, found nan"),
+        (["compute", "--gpu-hours", "inf"], "a budget above 0, found inf"),
+    ],
+)
+def test_what_nothing_can_be_planned_with_is_refused_in_a_sentence(capsys, arguments, words):
+    assert program.main(["plan", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_plan_of_more_ranks_than_numbers_is_a_plan(capsys):
+    """Padding to two numbers a rank is all there is: more than the model itself, and no error."""
+    shape = 'pretrain.model={"hidden_size": 8, "layers": 1, "heads": 1, "kv_heads": 1, "intermediate_size": 8}'
+    settings = ["--set", shape, "--set", "pretrain.batch_rows=32768", "--vocab-size", "16"]
+    data = json.loads(said(capsys, "memory", "--gpu-memory", "8GiB", "--world-size", "32768", *settings, "--json"))
+    assert {row["zero"] for row in data["options"]} == {0, 1, 2, 3}
+    assert all(row["peak_bytes"] > 0 for row in data["options"])
+
+
+def test_a_budget_beyond_what_the_laws_have_seen_is_called_a_guess(capsys):
+    assert "they are a guess" not in said(capsys, "compute", "--flops", "1e21")
+    assert "fitted on runs of 6e+18 to 3e+21 operations: of this one they are a guess" in said(
+        capsys, "compute", "--flops", "1e26"
+    )
+
+
 def test_where_nothing_fits_the_plan_says_so(capsys):
     arguments = ["memory", "--recipe", "zero3", "--world-size", "8", "--gpu-memory", "16GiB"]
     assert "No setting fits: more ranks" in said(capsys, *arguments)

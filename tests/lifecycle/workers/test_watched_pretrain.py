@@ -4,6 +4,8 @@ import json
 import os
 from collections import Counter
 from math import log
+from statistics import fmean
+from time import sleep
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from lifecycle.data.shard_reader import ShardReader
 from lifecycle.errors import TrainingDiverged
 from lifecycle.model.architecture import ModelConfig
 from lifecycle.stages.pretrain import PretrainConfig, PretrainJob, Steps
+from lifecycle.training import watchdog
 from lifecycle.training.watchdog import WatchdogRules
+from lifecycle.workers import pretrain as worker
 from lifecycle.workers.job import Recorder
 from lifecycle.workers.pretrain import train
 
@@ -159,6 +163,71 @@ def test_a_run_that_cannot_learn_ends_early_and_says_what_was_saved(shards, tmp_
         trained(shards(), tmp_path / "out", CONFIG.model_copy(update=settings))
     assert len(losses(tmp_path / "out")) <= STEPS / 2, str(ended.value)
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_model_that_knows_every_answer_is_stopped_when_its_loss_is_exactly_zero(shards, tmp_path):
+    """One id alone: its logit rises above the others until, in fp32, one plus what they add is one."""
+
+    def one_id(rows, reader):
+        rows[:] = 7
+
+    # A tenth a step: Adam's momentum carries the logits on when their gradient is next to nothing already.
+    config = CONFIG.model_copy(update={"learning_rate": 0.1, "schedule": "wsd", "weight_decay": 0.0})
+    with pytest.raises(TrainingDiverged, match="by its rule loss_is_zero.*% of the budget is saved"):
+        trained(shards(one_id), tmp_path / "out", config)
+    before = losses(tmp_path / "out")
+    assert 5 < len(before) < STEPS
+    assert before[0] == pytest.approx(log(V), abs=0.5)
+    assert all(loss > 0 for loss in before)  # it was learned, step by step
+
+
+def test_a_batch_of_which_every_label_is_masked_is_stopped_at_once(shards, tmp_path):
+    folder = shards(padding_in_step(30))
+    index = ShardReader(folder).index.model_copy(update={"padding_tokens": BATCH * (T - 1)})
+    (folder / INDEX).write_text(index.model_dump_json())
+    with pytest.raises(TrainingDiverged, match="in step 31 by its rule loss_is_zero.*69% of the budget is saved"):
+        trained(folder, tmp_path / "out")
+    assert len(losses(tmp_path / "out")) == 30
+
+
+def padding_in_step(step):
+    def spoil(rows, reader):
+        rows[reader.rows_for(step, BATCH, CONFIG.seed)] = 1  # the id that fills rows up
+
+    return spoil
+
+
+def test_a_run_whose_learning_rate_creeps_up_until_it_unlearns_is_ended(shards, tmp_path, monkeypatch):
+    """From step 50 on a tenth more in every step: no single loss jumps, so that no outlier is what ends it."""
+    monkeypatch.setattr(worker, "rate", lambda config, step, *_: min(0.3, 3e-3 * 1.1 ** max(0, step - 50)))
+    rules = WatchdogRules(history_steps=32)
+    config = CONFIG.model_copy(update={"horizon": Steps(steps=200), "watchdog": rules, "clip": 1e9})
+    with pytest.raises(TrainingDiverged, match="by its rule divergence.*% of the budget is saved"):
+        trained(shards(), tmp_path / "out", config)
+    found = losses(tmp_path / "out")
+    assert fmean(found[-32:]) > min(found) + 1
+    assert 82 < len(found) < 150
+
+
+def test_a_loader_that_became_slow_is_named_and_the_training_is_left_as_it_is(shards, tmp_path, monkeypatch):
+    """A minute of it would be a minute of this test: what counts as long is one second here."""
+    monkeypatch.setattr(watchdog, "SLOW_SECONDS", 1.0)
+    slow = Counter()
+
+    def rows(reader, indices):
+        slow["reads"] += 1
+        if slow["reads"] > 60:  # a disk that lost its cache
+            sleep(0.4)
+        return read(reader, indices)
+
+    read = ShardReader.rows
+    monkeypatch.setattr(ShardReader, "rows", rows)
+    result = trained(shards(), tmp_path / "out", CONFIG.model_copy(update={"horizon": Steps(steps=75)}))
+    [said] = findings(tmp_path / "out")
+    assert (said["rule"], said["action"]) == ("throughput_collapse", "warn")
+    assert 60 <= said["step"] <= 70
+    assert result.findings == {}  # of the machine: no part of what is sealed
+    assert len(losses(tmp_path / "out")) == 75
 
 
 def test_a_spike_before_any_checkpoint_ends_the_run(shards, tmp_path):
