@@ -38,7 +38,7 @@ from lifecycle.model.architecture import ModelConfig
 from lifecycle.model.gpt2 import Gpt2Config
 from lifecycle.model.host import resident
 from lifecycle.model.machine import Device
-from lifecycle.model.memory import peak
+from lifecycle.model.memory import moments
 from lifecycle.model.zero import ZeroConfig
 from lifecycle.stages.pretrain import PretrainConfig, PretrainJob, Steps, memory_run
 from lifecycle.workers import pretrain as worker
@@ -275,8 +275,8 @@ def plan(point: Point) -> tuple[int, str]:
     """The planned bytes and the moment. Of what is offloaded both plans together: here host and device are one."""
     device: Device = "cuda" if point.offload else "cpu"
     run = memory_run(point.config(), max_seq_len=point.tokens, vocab_size=point.vocab, device=device)
-    largest = peak(run)
-    return largest.total + resident(run, place=int), largest.name
+    offloaded = resident(run, place=int)  # nothing is pinned here, and at the start it is not there yet
+    return max((one.total + (0 if one.name == "start" else offloaded), one.name) for one in moments(run))
 
 
 def measured_rows(points: list[Point]) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ Counted from what our worker and DeepSpeed allocate. What is offloaded is held t
 and host are one memory (`python -m benchmarks.memory`); pinned memory, starts and writing were not measured on a GPU.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -109,8 +110,9 @@ def resident(run: Run, *, place: Callable[[int], int] = pinned) -> int:
             total += states.share + parts + place(states.share)
         else:  # the copy to step on, its gradient, what is sent back, and the largest tensor
             total += 3 * parts + place(states.largest)
-            # Between two micro batches every tensor that touches this rank's part waits in a place of its own.
-            total += 2 * states.gradient_share if run.accumulation > 1 else 0  # pinned one by one: at most twice
+            # Between two micro batches every tensor that touches this rank's part waits in a pinned place of its own.
+            rounded = max(place(FP32 * numbers) / (FP32 * numbers) for numbers in states.tensors)
+            total += math.ceil(rounded * states.gradient_share) if run.accumulation > 1 else 0
     if zero.offload_parameters:  # all parts end to end; the places they were cut into stay with torch, for others
         total += parts + sum(place(FP32 * -(-numbers // run.ranks)) for numbers in states.tensors)
     return total

@@ -100,7 +100,7 @@ def _forward_and_backward(states: States, inner: Layer, outer: Head) -> list[Mom
 
 def _carried(states: States) -> Moment:
     """What is there when a micro batch begins: gradients of those before it, where there are any."""
-    resident = states.resident()
+    resident, offloaded = states.resident(), states.run.zero.offload_optimizer
     if states.run.accumulation == 1 or states.run.zero.stage == 3:
         return resident
     match states.run.zero.stage:
@@ -109,7 +109,7 @@ def _carried(states: States) -> Moment:
         case 1:  # its bucket is let go in the step
             return resident.plus("carried", gradients=states.parameters, buffers=states.bucket)
         case _:
-            return resident.plus("carried", gradients=states.gradient_share)
+            return resident.plus("carried", gradients=0 if offloaded else states.gradient_share)
 
 
 class Made(NamedTuple):
@@ -138,7 +138,7 @@ def _gradients_in_backward(states: States) -> tuple[Made, Made, Made]:
         case 2 if not states.reduces_early:  # everything waits in the bucket for the end
             return Made(embedding, bucket), Made(tied, bucket), Made(tied + embedding, bucket)
         case 2:
-            share, reducing = states.gradient_share, bucket + states.in_bucket
+            share, reducing = states.gradient_share_here, bucket + states.in_bucket
             alone = states.largest if states.largest > bucket else 0  # the embedding is reduced at once, by itself
             layers = Made(share + tied + waiting, reducing)
             return layers, layers, Made(share + tied + embedding, bucket + alone)
@@ -151,7 +151,7 @@ def _gradients_in_backward(states: States) -> tuple[Made, Made, Made]:
 def _step(states: States, outer: Head) -> list[Moment]:
     """Gradients are reduced, their norm is taken tensor by tensor in double precision, and the optimizer steps."""
     run, resident = states.run, states.resident().plus("step", logits=outer.logits)
-    share, moved = states.gradient_share, states.in_bucket
+    share, moved = states.gradient_share_here, states.in_bucket
     if run.zero.stage == 0:
         flat = min(states.parameters, FP32 * ALLREDUCED_AT_ONCE)
         return [resident.plus("reduce", gradients=states.parameters, buffers=flat)]
@@ -170,7 +170,7 @@ def _step(states: States, outer: Head) -> list[Moment]:
 
 def _stepping(states: States, resident: Moment) -> list[Moment]:
     in_double = DOUBLE // FP32 * (states.largest // (states.run.ranks if states.run.zero.stage == 3 else 1))
-    return [resident.plus("step", buffers=max(states.share, in_double))]
+    return [resident.plus("step", buffers=max(0 if states.run.zero.offload_optimizer else states.share, in_double))]
 
 
 def _between(states: States, outer: Head) -> list[Moment]:

@@ -110,6 +110,13 @@ class States:
                 at += numbers
         return max(FP32 * max(held), self.share)
 
+    @property
+    def gradient_share_here(self) -> int:
+        """What of that is on the device: to an optimizer in host memory they go as they are reduced. Of several micro
+        batches each gradient comes back to be added to; all of them at once is more than was measured.
+        """
+        return 0 if self.run.zero.offload_optimizer and self.run.accumulation == 1 else self.gradient_share
+
     def _part(self, group: list[int]) -> int:
         """Numbers of a group that are one rank's; each group is padded to be divided."""
         return -(-sum(group) // (2 * self.run.ranks)) * 2
@@ -150,4 +157,5 @@ class States:
             return whole.plus("resident", buffers=self.largest if offloaded else 0)
         stays, _ = self.gathered
         own = 0 if self.run.zero.offload_parameters else self.share
-        return replace(whole, parameters=own + stays, gradients=self.share, buffers=SMALL_CHANGE + self.bucket)
+        gradients = 0 if offloaded else self.share
+        return replace(whole, parameters=own + stays, gradients=gradients, buffers=SMALL_CHANGE + self.bucket)

@@ -41,7 +41,7 @@ def test_zero_3_keeps_small_tensors_whole_and_fetches_large_ones():
 
 
 def test_what_is_in_host_memory_is_not_on_the_device():
-    """Half of 744 numbers: weights, and a copy with two moments for the optimizer; gradients and bucket stay."""
+    """Half of 744 numbers: weights, gradients, and a copy with two moments for the optimizer; the bucket stays."""
     zero = {"stage": 3, "bucket_elements": 1}
     resident = {
         name: States(replace(states(2).run, zero=ZeroConfig(**zero, **settings))).resident()
@@ -50,4 +50,5 @@ def test_what_is_in_host_memory_is_not_on_the_device():
     assert resident["none"].optimizer == 3 * 4 * 744 // 2
     assert resident["both"].optimizer == 0
     assert resident["none"].parameters - resident["both"].parameters == 4 * 744 // 2
-    assert resident["none"].gradients == resident["both"].gradients
+    assert resident["none"].gradients - resident["both"].gradients == 4 * 744 // 2
+    assert resident["none"].buffers == resident["both"].buffers
