@@ -40,7 +40,8 @@ def settings(seed: int, steps: int | None, ranks: int | None) -> PretrainConfig:
 def data(store: Store) -> tuple[TokenShards, Tokenizer]:
     """What every seed reads, made or found."""
     config = tiny()
-    assert config.tokenizer is not None, "the recipe trains a base"
+    assert config.corpus is not None, "the recipe trains a base"
+    assert config.tokenizer is not None
     assert config.shards is not None
     corpus = store.make(build_corpus, config.corpus, store.make(collect_suites, config.suites).artifact).artifact
     tokenizer = store.make(train_tokenizer, config.tokenizer, corpus).artifact
