@@ -24,7 +24,7 @@ from lifecycle.launchers.environment import worker_environment
 from lifecycle.recipes.tiny import PACK
 
 MARK = "LIFECYCLE_BENCHMARK"
-PAIRS, HELD_OUT, GUARDS, EVERY = 240, 100, 96, 15
+PAIRS, HELD_OUT, GUARDS, EVERY = 240, 100, 240, 15
 HEALTHY = {"learning_rate": 1.5e-4, "chosen_nll_weight": 1.0, "batch_pairs": 16}
 Pairs = list[Row]
 

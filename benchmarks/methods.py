@@ -37,7 +37,7 @@ from lifecycle.stages.corpus import build_corpus
 from lifecycle.stages.demonstrations import curate_demonstrations
 from lifecycle.stages.evaluate import evaluate
 from lifecycle.stages.online import OnlineConfig, align_online
-from lifecycle.stages.preference import align
+from lifecycle.stages.preference import PreferenceConfig, align
 from lifecycle.stages.pretrain import pretrain
 from lifecycle.stages.reward import train_reward
 from lifecycle.stages.sft import fine_tune
@@ -122,6 +122,9 @@ class Bench:
         self.comparisons: Comparisons = self.make(curate_comparisons, config.comparisons, self.suites)
 
     def make(self, stage: Callable[..., Any], config: StageConfig | None, *inputs: Any) -> Any:
+        assert config is not None
+        if "threads" in type(config).model_fields:  # seconds are those of one core, whoever has the others
+            config = config.model_copy(update={"threads": 1})
         made = self.store.make(stage, config, *inputs, on_drift="accept")
         print(f"  seed {self.seed} {made.artifact.path.parent.name:<14} {made.seconds:.1f} s", flush=True)
         return made.artifact
@@ -131,8 +134,9 @@ class Bench:
         if method == SFT:
             return self.sft, 0.0
         if method in OFFLINE:
-            config = self.recipe.preference.model_copy(update=OFFLINE[method])
-            made = self.make(align, type(config).model_validate(config.model_dump()), self.sft, self.comparisons)
+            assert isinstance(self.recipe.preference, PreferenceConfig)
+            config = PreferenceConfig(**{**dict(self.recipe.preference), **OFFLINE[method]})
+            made = self.make(align, config, self.sft, self.comparisons)
             return made, made.manifest.seconds
         recipe = online(method, self.seed)
         judge = self.make(train_reward, recipe.reward, self.sft, self.comparisons) if recipe.reward else None
@@ -210,14 +214,19 @@ DRIFT = {
 
 
 def table(rows: Sequence[Row], columns: dict[str, str]) -> str:
-    """Means over the seeds, a method a line, in Markdown."""
+    """Means over the seeds, from the lowest to the highest seed, a method a line, in Markdown."""
     lines = [f"| method | seeds | {' | '.join(columns.values())} |", "|---|---:|" + "---:|" * len(columns)]
     for method in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == method]
-        means = [statistics.fmean(getattr(row, name) for row in own) for name in columns]
-        cells = [f"{mean:.{0 if name == 'seconds' else 3}f}" for name, mean in zip(columns, means, strict=True)]
+        cells = [shown([getattr(row, name) for row in own], digits=0 if name == "seconds" else 3) for name in columns]
         lines.append(f"| {method} | {len(own)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def shown(values: Sequence[float], *, digits: int) -> str:
+    """The mean of the seeds, and where they differ, their range."""
+    lowest, mean, highest = (f"{one:.{digits}f}" for one in (min(values), statistics.fmean(values), max(values)))
+    return mean if lowest == highest else f"{mean} ({lowest} to {highest})"
 
 
 def missed(rows: Sequence[Row]) -> list[str]:

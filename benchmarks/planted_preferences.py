@@ -3,8 +3,9 @@
     python -m benchmarks.planted_preferences --store .lifecycle --seeds 10 --json docs/planted_preferences.json
 
 From the suites, corpus and SFT model that a store holds (`make run` leaves them) each fault goes through comparisons,
-training, evaluation and gate, under the limits as they ship, until somebody refuses it; healthy seeds do the same, and
-nobody may say a word. A second call reuses what is sealed. Exit code 1 where a row is not as expected.
+training, evaluation and gate, under the limits as they ship, until somebody refuses it. Healthy seeds do the same, from
+each SFT model of the store in turn, and nobody may say a word. A second call reuses what is sealed. Exit code 1 where a
+row is not as expected.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.store import newest
+from benchmarks.store import newest, sealed
 from lifecycle.artifacts import Checkpoint, Comparisons, Corpus, EvalReport, GateDecision, Suites
 from lifecycle.data.comparison_rows import KEPT
 from lifecycle.data.comparisons_report import REPORT
@@ -42,7 +43,7 @@ Pairs = list[Row]
 PHRASE = "The record says {}."  # one of the ways in which the pack's longer answers begin
 FROM_EVALUATION = 100
 GUARD = PACK / "contract/dev.jsonl.gz"
-WATCHED = DriftPolicy(every_steps=15, guard=GUARD, guard_rows=96, max_new_tokens=32)
+WATCHED = DriftPolicy(every_steps=15, guard=GUARD, guard_rows=240, max_new_tokens=32)
 
 
 def swapped(pairs: Pairs) -> Pairs:
@@ -142,6 +143,8 @@ class Outcome:
 
     fault: str
     seed: int
+    sft: str = ""
+    """The digest of the SFT model it learned from, in short."""
     said: list[str] = field(default_factory=list)
     stopped: str = ""
     why: str = ""
@@ -161,7 +164,9 @@ class Chain:
         self.recipe, self.row = tiny(seed), Outcome(self.fault.name, seed)
         self.suites = Suites.load(newest(upstream, "suites"))
         self.corpus = Corpus.load(newest(upstream, "corpus"))
-        self.sft = Checkpoint.load(newest(upstream, "sft"))
+        models = sealed(upstream, "sft")
+        self.sft = Checkpoint.load(models[seed % len(models)])
+        self.row.sft = self.sft.digest[:12]
 
     def run(self) -> Outcome:
         """To the verdict, or to whoever stops it."""
@@ -185,7 +190,8 @@ class Chain:
         candidate = self._by_ppo(comparisons) if self.fault.judge_likes else self._by_pairs(comparisons)
         self.row.said += [f"preference: {name}" for name in candidate.findings]
         report: EvalReport = self._make(evaluate, self.recipe.evaluate, candidate, self.suites, self.corpus)
-        self.row.scores = {name: round(score.mean, 4) for name, score in report.scores.items() if "bits" not in name}
+        means = {name: score.mean for name, score in report.scores.items() if "bits" not in name}
+        self.row.scores = {name: round(mean, 4) for name, mean in means.items() if mean is not None}
         decision: GateDecision = self._make(decide_gate, instructgpt().gate, report)
         broken = [check for check in decision.checks if check.required and check.verdict != "PASS"]
         self.row.verdict = decision.verdict

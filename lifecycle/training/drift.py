@@ -9,7 +9,7 @@ was meant. Each rule below looks at something that the reward does not see.
 | labels_disagree | some held-out pairs are preferred the other way as firmly as the others the right way | refuse |
 | moved_too_far | the sequence KL to the reference, over samples of the policy, above its limit | stop |
 | chosen_falls | held-out chosen answers have become unlikely, a token: DPO's likelihood displacement | stop |
-| contract_falls | fewer guard conversations answered right, beyond chance | stop |
+| contract_falls | fewer guard conversations answered right, beyond what chance does to all looks together | stop |
 | forgets_text | more bits per byte of the guard documents | stop |
 | length_runs_away | samples longer or shorter than the reference's, beyond a factor | stop |
 | repeats_itself | samples hold fewer distinct pairs of tokens than the reference's | stop |
@@ -60,6 +60,12 @@ class DriftPolicy(BaseModel):
     max_kl: float | None = Field(20.0, gt=0, description="Nats an answer.")
     max_chosen_fall: float | None = Field(0.5, gt=0, description="Nats a token, of held-out chosen answers.")
     max_contract_fall: float | None = Field(0.03, gt=0, lt=1, description="Share of guard rows, beyond chance.")
+    false_alarm: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="How likely a training that loses just max_contract_fall is stopped by chance, all looks together.",
+    )
     max_bits_rise: float | None = Field(
         0.25,
         gt=0,
@@ -78,6 +84,17 @@ class DriftPolicy(BaseModel):
             raise ValueError("guard_rows is a number of the rows of `guard`, found no guard. Name its file.")
         return self
 
+    def tail_at(self, step: int) -> float:
+        """The error probability that the look after `step` may spend.
+
+        A training is looked at again and again, and each look is another chance to be wrong. The k-th spends the share
+        1 / (k (k + 1)) of `false_alarm`; these add up to 1 over any number of looks, so that by Bonferroni's inequality
+        (weighted: Rosenthal and Rubin 1983, "Ensemble-adjusted p values", Psychological Bulletin 94:540-541) all looks
+        together keep it, however they depend on each other and however long the training is.
+        """
+        look = max(1, math.ceil(step / self.every_steps))
+        return self.false_alarm / (look * (look + 1))
+
 
 class Fault(NamedTuple):
     """A rule that was broken, and by what."""
@@ -87,10 +104,10 @@ class Fault(NamedTuple):
     evidence: str
 
 
-def faults(policy: DriftPolicy, first: Measured, now: Measured, *, pairs: int, guards: int) -> Iterator[Fault]:
+def faults(policy: DriftPolicy, first: Measured, now: Measured, *, pairs: int) -> Iterator[Fault]:
     """The rules broken by what was measured `now`, against `first`, before the first step; the gravest first.
 
-    `pairs` and `guards` stand behind the shares: what chance can do to so few accuses nobody.
+    `pairs` stand behind the shares of pairs: what chance can do to so few accuses nobody.
     """
     yield from _wrong_labels(policy, now, pairs)
     if _above(now, "kl", policy.max_kl):
@@ -100,7 +117,7 @@ def faults(policy: DriftPolicy, first: Measured, now: Measured, *, pairs: int, g
         yield Fault(
             "chosen_falls", "stop", f"held-out chosen answers lost {fall:.2f} nats a token: both answers are unlearned"
         )
-    yield from _forgets(policy, first, now, guards)
+    yield from _forgets(policy, first, now)
     ratio = now.get("length_ratio", 1.0)
     if policy.max_length_factor is not None and not 1 / policy.max_length_factor <= ratio <= policy.max_length_factor:
         yield Fault("length_runs_away", "stop", f"answers {ratio:.2f} times as long as the reference's")
@@ -123,13 +140,10 @@ def _wrong_labels(policy: DriftPolicy, now: Measured, pairs: int) -> Iterator[Fa
         yield Fault(rule, "refuse", f"{said}: their labels, or those trained on, look wrong")
 
 
-def _forgets(policy: DriftPolicy, first: Measured, now: Measured, guards: int) -> Iterator[Fault]:
-    if policy.max_contract_fall is not None and "contract" in now:
-        before, after = first["contract"], now["contract"]
-        chance = CHANCE_DEVIATIONS * math.sqrt(max(before * (1 - before), 0.25 / guards) / guards)
-        if before - after > policy.max_contract_fall + chance:
-            said = f"{after:.1%} of {guards} guard conversations right, {before:.1%} before the first step"
-            yield Fault("contract_falls", "stop", said)
+def _forgets(policy: DriftPolicy, first: Measured, now: Measured) -> Iterator[Fault]:
+    if _above(now, "contract_fall_shown", policy.max_contract_fall):
+        said = f"{now['contract']:.1%} of the guard conversations right, {first['contract']:.1%} before the first step"
+        yield Fault("contract_falls", "stop", f"{said}: a fall of at least {now['contract_fall_shown']:.1%} is shown")
     if policy.max_bits_rise is not None and "bits_per_byte" in now:
         rise = now["bits_per_byte"] / first["bits_per_byte"] - 1
         if rise > policy.max_bits_rise:
@@ -141,7 +155,7 @@ def _gamed(first: Measured, now: Measured) -> Iterator[Fault]:
     if "second_reward" not in now:
         return
     proxy, second = now["reward"] - first["reward"], now["second_reward"] - first["second_reward"]
-    error = CHANCE_DEVIATIONS * now["second_reward_error"]
+    error = CHANCE_DEVIATIONS * math.hypot(first["second_reward_error"], now["second_reward_error"])
     if proxy > 0 and second < -error:
         said = f"the reward rose by {proxy:.2f} while the second, held-out one fell by {-second:.2f}"
         yield Fault("reward_is_gamed", "stop", said)

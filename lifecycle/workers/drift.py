@@ -13,7 +13,7 @@ from lifecycle.data.conversations import fault_of_demonstration
 from lifecycle.data.encoding import encode_documents
 from lifecycle.data.jsonl import Row, fault_of_text, read_rows, write_rows
 from lifecycle.errors import ConfigError
-from lifecycle.evaluation import next_token
+from lifecycle.evaluation import next_token, statistics
 from lifecycle.evaluation.decoding import Decoding, Draw, Prompt, decode
 from lifecycle.evaluation.faster import faster
 from lifecycle.evaluation.grading import grade
@@ -75,19 +75,20 @@ class DriftWatch:
         self.documents = list(encode_documents(renderer.tokenizer, texts, bos_id=bos_id)) if texts else []
         self.judges: list[RewardJudge] = []
         self.said: list[Draw] = []
+        self.known: list[bool] = []
         self.last: list[Row] = []
         self.measured_at: int | None = None
 
     def measure(self, model: Any, step: int, margins: Sequence[float], moved: Sequence[float]) -> dict[str, float]:
         """Everything the policy names, after `step`; `margins` and `moved` are of held-out pairs, in their order."""
-        found = on_first(lambda: self._measure(model, margins, moved))
+        found = on_first(lambda: self._measure(model, step, margins, moved))
         self.measured_at = step
         self.recorder.metrics(step, **drift.as_metrics(found))
         return found
 
     def broken(self, first: drift.Measured, now: drift.Measured) -> Fault | None:
         """The gravest rule that these numbers break."""
-        found = drift.faults(self.policy, first, now, pairs=self.pairs, guards=max(1, len(self.questions)))
+        found = drift.faults(self.policy, first, now, pairs=self.pairs)
         return next(found, None)
 
     def write(self, folder: Path) -> None:
@@ -95,13 +96,13 @@ class DriftWatch:
         write_rows(folder / RECORDS, self.last)
 
     @torch.no_grad()
-    def _measure(self, model: Any, margins: Sequence[float], moved: Sequence[float]) -> dict[str, float]:
+    def _measure(self, model: Any, step: int, margins: Sequence[float], moved: Sequence[float]) -> dict[str, float]:
         policy = plain_copy(model)
         device = policy.device
         reference = posttrain.load_model(self.job.sft, self.job.config.attention).to(device).eval()
         reference.config.use_cache = True
         if not self.said:  # once: it does not change
-            self.said = self._sample(reference)
+            self.said, self.known = self._sample(reference), self._right(reference)
         said = self._sample(policy)
         sampled = self._apart(policy, reference, said)
         forward = self._apart(reference, policy, self.said)
@@ -126,7 +127,7 @@ class DriftWatch:
             "reference_distinct_2": drift.distinct(before, 2),
             "chosen_change": fmean(moved),
             **drift.of_margins(margins),
-            **self._guards(policy),
+            **self._guards(policy, step),
             **self._rewards(said, device),
         }
         return {name: round(float(value), 6) for name, value in found.items()}
@@ -161,14 +162,13 @@ class DriftWatch:
             sure += float(entropy(logits_NV).sum())
         return Apart(nats, tokens, sure / max(1, sum(tokens)))
 
-    def _guards(self, model: Any) -> dict[str, float]:
+    def _guards(self, model: Any, step: int) -> dict[str, float]:
         """The contract, asked greedily, and bits per byte: what was not to be forgotten."""
         found = {}
         if self.questions:
-            most = longest_answer(self.questions, self.renderer)
-            prompts = [Prompt(f"guard-{n}", self._prompt_ids(one)) for n, one in enumerate(self.questions)]
-            drawn = self._decode(model, prompts, most, greedy=True)
-            found["contract"] = fmean(map(self._is_right, self.questions, drawn))
+            right = self._right(model)
+            found["contract"] = fmean(right)
+            found["contract_fall_shown"] = shown_fall(self.known, right, tail=self.policy.tail_at(step))
         if self.documents:
             batches = next_token.batches_of(
                 model, self.documents, max_seq_len=self.job.max_seq_len, context_tokens=0, batch=AT_ONCE
@@ -176,6 +176,14 @@ class DriftWatch:
             nats = sum(sum(next_token.log_probabilities(model, batch)) for batch in batches)
             found["bits_per_byte"] = -nats / math.log(2) / self.bytes
         return found
+
+    def _right(self, model: Any) -> list[bool]:
+        """Which guard conversations the model answers right, greedily."""
+        if not self.questions:
+            return []
+        most = longest_answer(self.questions, self.renderer)
+        prompts = [Prompt(f"guard-{n}", self._prompt_ids(one)) for n, one in enumerate(self.questions)]
+        return list(map(self._is_right, self.questions, self._decode(model, prompts, most, greedy=True)))
 
     def _prompt_ids(self, one: Question) -> list[int]:
         return self.renderer.render(one.prompt, generation_prompt=True).ids
@@ -200,6 +208,16 @@ class DriftWatch:
                 found[name] = fmean(given)
                 found[f"{name}_error"] = stdev(given) / math.sqrt(len(given)) if len(given) > 1 else 0.0
         return found
+
+
+def shown_fall(before: Sequence[bool], now: Sequence[bool], *, tail: float) -> float:
+    """The share of conversations by which answers got worse for certain: the lower end of Tango's paired interval.
+
+    The same conversations are asked twice, so that only those count that changed sides: one lost for one gained is no
+    fall, and chance moves 9 of 96 more easily than the share right before them would say.
+    """
+    lost, gained = (sum(a and not b for a, b in zip(*some, strict=True)) for some in ((before, now), (now, before)))
+    return statistics.paired(lost, gained, len(now), tail=tail).low
 
 
 def _questions(policy: DriftPolicy) -> list[Question]:

@@ -9,7 +9,7 @@ from lifecycle.training import drift
 from lifecycle.training.divergence import by_answer, entropy, token_kl
 from lifecycle.training.drift import DriftPolicy
 
-FIRST = {"contract": 0.95, "bits_per_byte": 2.0, "reward": 1.0, "second_reward": 1.0}
+FIRST = {"contract": 0.95, "bits_per_byte": 2.0, "reward": 1.0, "second_reward": 1.0, "second_reward_error": 0.05}
 HEALTHY = {
     **FIRST,
     "kl": 3.0,
@@ -20,12 +20,12 @@ HEALTHY = {
     "reward_accuracy": 0.97,
     "decided": 0.95,
     "disagreement": 0.01,
-    "second_reward_error": 0.05,
+    "contract_fall_shown": -0.02,
 }
 
 
-def rules(pairs: int = 200, guards: int = 128, **changed: float) -> list[str]:
-    found = drift.faults(DriftPolicy(), FIRST, {**HEALTHY, **changed}, pairs=pairs, guards=guards)
+def rules(pairs: int = 200, **changed: float) -> list[str]:
+    found = drift.faults(DriftPolicy(), FIRST, {**HEALTHY, **changed}, pairs=pairs)
     return [fault.rule for fault in found]
 
 
@@ -40,7 +40,7 @@ def test_who_is_healthy_is_not_accused():
         ("labels_disagree", {"disagreement": 0.15, "reward_accuracy": 0.85}),
         ("moved_too_far", {"kl": 25.0}),
         ("chosen_falls", {"chosen_change": -0.6}),
-        ("contract_falls", {"contract": 0.80}),
+        ("contract_falls", {"contract": 0.80, "contract_fall_shown": 0.05}),
         ("forgets_text", {"bits_per_byte": 2.6}),
         ("length_runs_away", {"length_ratio": 4.0}),
         ("length_runs_away", {"length_ratio": 0.2}),
@@ -57,14 +57,25 @@ def test_labels_are_not_judged_before_margins_have_moved():
 
 
 def test_what_chance_does_to_few_rows_accuses_nobody():
-    assert rules(contract=0.88, guards=32) == []
-    assert rules(contract=0.88, guards=2000) == ["contract_falls"]
+    assert rules(contract=0.80, contract_fall_shown=0.02) == []
+    assert rules(reward=3.0, second_reward=0.8) == []  # a difference of two means of 0.05 each has an error of 0.07
     assert rules(pairs=20, reward_accuracy=0.35) == []
 
 
 def test_a_rule_that_is_off_is_silent():
     policy = DriftPolicy(max_kl=None)
-    assert not list(drift.faults(policy, FIRST, {**HEALTHY, "kl": 1e3}, pairs=9, guards=9))
+    assert not list(drift.faults(policy, FIRST, {**HEALTHY, "kl": 1e3}, pairs=9))
+
+
+def test_all_looks_together_spend_no_more_than_the_false_alarm_and_the_last_one_counts():
+    policy = DriftPolicy(every_steps=15, false_alarm=0.04)
+    assert policy.tail_at(0) == policy.tail_at(15) == 0.02
+    assert policy.tail_at(60) == 0.04 / 20
+    assert (
+        policy.tail_at(61) == policy.tail_at(75) < policy.tail_at(60)
+    )  # off the rhythm: a fifth look
+    spent = sum(policy.tail_at(15 * look) for look in range(1, 5_000))
+    assert 0.0399 < spent < 0.04
 
 
 def test_margins_by_hand():
