@@ -43,7 +43,8 @@ Pairs = list[Row]
 PHRASE = "The record says {}."  # one of the ways in which the pack's longer answers begin
 FROM_EVALUATION = 100
 GUARD = PACK / "contract/dev.jsonl.gz"
-WATCHED = DriftPolicy(every_steps=15, guard=GUARD, guard_rows=240, max_new_tokens=32)
+# All held-out prompts: two of 64 answers that lie 16 nats away, the rest 0.3, leave a mean of anything up to 3.6.
+WATCHED = DriftPolicy(prompts=200, guard=GUARD, guard_rows=240, max_new_tokens=32)
 
 
 def swapped(pairs: Pairs) -> Pairs:

@@ -37,8 +37,9 @@ def instructgpt(seed: int = 0) -> LifecycleConfig:
             seed=seed,
             drift=DriftPolicy(
                 every_steps=4,
+                prompts=200,  # of 64, two that lie 16 nats away leave the gate's ceiling INCONCLUSIVE
                 guard=PACK / "contract/dev.jsonl.gz",
-                guard_rows=96,
+                guard_rows=240,
                 max_new_tokens=32,
                 max_disagreement=None,  # a policy that learns from rewards was not told what the pairs say
             ),

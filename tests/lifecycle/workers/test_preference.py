@@ -140,6 +140,7 @@ def test_drift_is_measured_from_before_the_first_step_to_the_end_and_left_as_evi
     assert [row["step"] for row in measured] == [0, 2, 4, 6, 8]
     assert measured[0]["drift/kl"] == pytest.approx(0, abs=1e-4)
     assert measured[0]["drift/length_ratio"] == 1.0
+    assert measured[0]["drift/contract_fall_shown"] < 0  # that nothing changed does not show that nothing fell
     assert measured[-1]["drift/kl"] > measured[1]["drift/kl"] > 0
     assert measured[-1]["drift/kl_forward"] > 0
     assert tuned.drift["kl"] == measured[-1]["drift/kl"]
