@@ -241,7 +241,9 @@ def table(rows: Sequence[Row], columns: dict[str, str]) -> str:
 
 def shown(values: Sequence[float], *, digits: int) -> str:
     """The mean of the seeds, and where they differ, their range."""
-    lowest, mean, highest = (f"{one:.{digits}f}" for one in (min(values), statistics.fmean(values), max(values)))
+    lowest, mean, highest = (
+        f"{round(one, digits) + 0.0:.{digits}f}" for one in (min(values), statistics.fmean(values), max(values))
+    )
     return mean if lowest == highest else f"{mean} ({lowest} to {highest})"
 
 

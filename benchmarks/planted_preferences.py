@@ -3,9 +3,8 @@
     python -m benchmarks.planted_preferences --store .lifecycle --seeds 10 --json docs/planted_preferences.json
 
 From the suites, corpus and SFT model that a store holds (`make run` leaves them) each fault goes through comparisons,
-training, evaluation and gate, under the limits as they ship, until somebody refuses it. Healthy seeds do the same, from
-each SFT model of the store in turn, and nobody may say a word. A second call reuses what is sealed. Exit code 1 where a
-row is not as expected.
+training, evaluation and gate, under the limits as they ship, until somebody refuses it. Healthy seeds, from each SFT
+model of the store in turn, hear no word. A second call reuses what is sealed. Exit code 1: a row is not as expected.
 """
 
 import argparse
@@ -43,7 +42,7 @@ Pairs = list[Row]
 PHRASE = "The record says {}."  # one of the ways in which the pack's longer answers begin
 FROM_EVALUATION = 100
 GUARD = PACK / "contract/dev.jsonl.gz"
-# All held-out prompts: two of 64 answers that lie 16 nats away, the rest 0.3, leave a mean of anything up to 3.6.
+# Of 64 prompts, two whose answers lie 16 nats away and the rest 0.3 leave a mean of anything up to 3.6.
 WATCHED = DriftPolicy(prompts=200, guard=GUARD, guard_rows=240, max_new_tokens=32)
 
 
@@ -144,8 +143,7 @@ class Outcome:
 
     fault: str
     seed: int
-    sft: str = ""
-    """The digest of the SFT model it learned from, in short."""
+    sft: str = ""  # the digest of the model it learned from, in short
     said: list[str] = field(default_factory=list)
     stopped: str = ""
     why: str = ""
@@ -271,10 +269,9 @@ def _name_in(message: str) -> str:
 
 def shown(row: Outcome) -> str:
     said = ", ".join(row.said) or "nothing"
-    exact = row.scores.get("contract.sampled_exact")
-    score = f"{exact:.3f}" if exact is not None else ""
-    name = row.fault if row.fault != "healthy" else f"healthy, seed {row.seed}"
-    return f"| {name} | {said} | {row.stopped or row.verdict} | {score} | {row.seconds:.0f} |"
+    score = f"{row.scores['contract.sampled_exact']:.3f}" if row.scores else ""
+    seed = f", seed {row.seed}" if row.fault == "healthy" else ""
+    return f"| {row.fault}{seed} | {said} | {row.stopped or row.verdict} | {score} | {row.seconds:.0f} |"
 
 
 def main() -> int:
@@ -288,16 +285,15 @@ def main() -> int:
     chains = [Chain(options.store, FAULTS[number], seed=0) for number in options.faults]
     chains += [Chain(options.store, None, seed) for seed in range(options.seeds)]
     print("| run | who said what | stopped at, or verdict | sampled exact | seconds |\n|---|---|---|---:|---:|")
-    rows = []
+    rows: list[Outcome] = []
     for chain in chains:
         rows.append(chain.run())
         print(shown(rows[-1]), flush=True)
         if options.json:
             options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    for row in rows:
-        if not row.as_expected:
-            print(f"not as expected: {row.fault}, seed {row.seed}: {row.why}")
-    return 0 if all(row.as_expected for row in rows) else 1
+    for row in (wrong := [row for row in rows if not row.as_expected]):
+        print(f"not as expected: {row.fault}, seed {row.seed}: {row.why}")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
