@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,29 +70,19 @@ def show_comparisons(store: Store, name: str | None, *, as_json: bool) -> None:
 
 
 def report_demonstrations(store: Store, name: str | None, out: str | None) -> None:
-    """Write the page of demonstrations beside the run's record, or as the file asked for, and say where it is."""
+    """Write the page of demonstrations."""
     from lifecycle.report.demonstrations_card import card_of
     from lifecycle.report.demonstrations_card_shown import page
 
-    run = run_with(store, "demonstrations", name)
-    command = f"python -m lifecycle {shlex.join(['report', 'demonstrations', run.name])}"
-    to = Path(out) if out else run.folder / "demonstrations.html"
-    card = card_of(folder_of(store, "demonstrations", run.name))
-    write_atomically(to, page(card, name=run.name, command=command).encode())
-    print(to)
+    _write_page(store, "demonstrations", name, out, lambda folder, **told: page(card_of(folder), **told))
 
 
 def report_comparisons(store: Store, name: str | None, out: str | None) -> None:
-    """Write the page of comparisons beside the run's record, or as the file asked for, and say where it is."""
+    """Write the page of comparisons."""
     from lifecycle.report.comparisons_card import card_of
     from lifecycle.report.comparisons_card_page import page  # jinja2
 
-    run = run_with(store, "comparisons", name)
-    command = f"python -m lifecycle {shlex.join(['report', 'comparisons', run.name])}"
-    to = Path(out) if out else run.folder / "comparisons.html"
-    card = card_of(folder_of(store, "comparisons", run.name))
-    write_atomically(to, page(card, name=run.name, command=command).encode())
-    print(to)
+    _write_page(store, "comparisons", name, out, lambda folder, **told: page(card_of(folder), **told))
 
 
 def report_corpus(store: Store, name: str | None, out: str | None) -> None:
@@ -119,6 +110,15 @@ def run_with(store: Store, what: str, name: str | None) -> Run:
             return run
     where = f"in run {name}: it ended before" if name else f"in any run of {store.root}"
     raise InputError(f"expected a run with a {what}, found none {where}. `python -m lifecycle show` lists the runs.")
+
+
+def _write_page(store: Store, what: str, name: str | None, out: str | None, page_of: Callable[..., str]) -> None:
+    """Write a page beside the run's record, or as the file asked for, and say where it is."""
+    run = run_with(store, what, name)
+    command = f"python -m lifecycle {shlex.join(['report', what, run.name])}"
+    to = Path(out) if out else run.folder / f"{what}.html"
+    write_atomically(to, page_of(folder_of(store, what, run.name), name=run.name, command=command).encode())
+    print(to)
 
 
 def _print(shown: RenderableType, *, soft_wrap: bool = False) -> None:
