@@ -43,6 +43,7 @@ def export(desk: Desk, out: Path, *, minimum_agreement: float | None, minimum_vo
             "the same pairs, or fewer pairs that are alike."
         )
     digest = desk.digest(votes)
+    stands_on = {"desk": digest, "agreement": found.value, "minimum_agreement": minimum_agreement}
     by_item: dict[str, list[Vote]] = {}
     for vote in votes:
         by_item.setdefault(vote.item, []).append(vote)
@@ -52,9 +53,9 @@ def export(desk: Desk, out: Path, *, minimum_agreement: float | None, minimum_vo
             continue
         winner = majority(cast)
         if winner is None:
-            ties.append(_tie(desk.items[name], cast, digest))
+            ties.append(_tie(desk.items[name], cast, stands_on))
         else:
-            pairs.append(_pair(desk, desk.items[name], cast, winner, digest))
+            pairs.append(_pair(desk.items[name], cast, winner, stands_on))
     if not pairs:
         raise InputError(f"expected pairs that a majority decided, found none among {len(by_item)}. Ask more people.")
     provenance = {
@@ -85,7 +86,7 @@ def majority(votes: Sequence[Vote]) -> int | None:
     return preferred if 2 * count > len(votes) else None
 
 
-def _pair(desk: Desk, item: Item, votes: Sequence[Vote], winner: int, digest: str) -> dict[str, Any]:
+def _pair(item: Item, votes: Sequence[Vote], winner: int, stands_on: Mapping[str, Any]) -> dict[str, Any]:
     chosen, rejected = item.answers[winner], item.answers[1 - winner]
     return {
         "id": f"desk-{item.id[:16]}",
@@ -93,7 +94,7 @@ def _pair(desk: Desk, item: Item, votes: Sequence[Vote], winner: int, digest: st
         CHOSEN: [{"role": "assistant", "content": chosen.content}],
         REJECTED: [{"role": "assistant", "content": rejected.content}],
         "provenance": {
-            "desk": digest,
+            **stands_on,
             CHOSEN: {"system": chosen.system, **chosen.drawn},
             REJECTED: {"system": rejected.system, **rejected.drawn},
             "votes": _said(votes, {winner: CHOSEN, 1 - winner: REJECTED}),
@@ -101,12 +102,12 @@ def _pair(desk: Desk, item: Item, votes: Sequence[Vote], winner: int, digest: st
     }
 
 
-def _tie(item: Item, votes: Sequence[Vote], digest: str) -> dict[str, Any]:
+def _tie(item: Item, votes: Sequence[Vote], stands_on: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": f"desk-{item.id[:16]}",
         "prompt": item.prompt,
         "answers": [answer.model_dump(mode="json") for answer in item.answers],
-        "provenance": {"desk": digest, "votes": _said(votes, {0: "answer 0", 1: "answer 1"})},
+        "provenance": {**stands_on, "votes": _said(votes, {0: "answer 0", 1: "answer 1"})},
     }
 
 

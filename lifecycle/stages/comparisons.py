@@ -33,7 +33,7 @@ from lifecycle.sealing import LOG_FOLDER, SCRATCH_FOLDER, StageConfig, later_fie
 
 WORKER = "lifecycle.workers.sample"
 ANSWERS = "answers.jsonl"
-FIELDS = ("id", "source", "prompt", "chosen", "rejected")
+FIELDS = ("id", "source", "prompt", "chosen", "rejected", "provenance")
 SAMPLED = "sampled"
 
 

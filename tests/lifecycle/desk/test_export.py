@@ -9,6 +9,7 @@ from lifecycle.data.jsonl import load_rows, read_rows
 from lifecycle.desk.export import export, majority
 from lifecycle.desk.findings import first_looks
 from lifecycle.errors import ContractError, InputError
+from lifecycle.stages.comparisons import ComparisonsConfig, ComparisonSource, curate_comparisons
 
 
 @pytest.fixture
@@ -44,6 +45,23 @@ def test_pairs_are_rows_of_the_comparisons_stage_with_who_said_so(judged, tmp_pa
         == judged.digest(first_looks(judged.items, judged.votes.counted()))
     )
     assert record["votes_by_annotator"] == {"annotator-1": 12, "annotator-2": 12}
+
+
+def test_an_export_becomes_an_artifact_whose_pairs_say_who_chose_and_how_far_people_agreed(
+    judged, held_out, tmp_path, out_dir
+):
+    done = export(judged, tmp_path / "votes.jsonl", minimum_agreement=0.4)
+    assert done.alpha > 0.4
+    source = ComparisonSource(name="desk", path=tmp_path / "votes.jsonl", licence="ours")
+    made = curate_comparisons(ComparisonsConfig(sources=(source,), heldout_share=0.3), held_out[0], out_dir=out_dir)
+    rows = [row for side in ("train", "heldout") for row in load_rows(made.path / f"{side}.jsonl")]
+    assert len(rows) == made.train_pairs + made.heldout_pairs == done.pairs
+    for row in rows:
+        where = row["provenance"]
+        assert where["votes"] == {"annotator-1": "chosen", "annotator-2": "chosen"}
+        assert (where["agreement"], where["minimum_agreement"]) == (done.alpha, 0.4)
+        assert (where["chosen"]["system"], row["source"]) == ("good", "desk")
+    assert "tie" not in str(rows), "a tie is no pair"
 
 
 def test_too_little_agreement_writes_nothing(make, annotator, tmp_path):

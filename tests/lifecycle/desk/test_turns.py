@@ -58,6 +58,16 @@ def test_an_item_goes_to_as_many_people_as_asked_and_a_skip_makes_room(make):
     assert [len(vote_through(desk, who)) for who in ("ann", "bob", "late")] == [12, 12, 0]
 
 
+def test_a_gold_item_goes_to_everybody_however_few_people_a_pair_is_for_and_comes_once(make):
+    said = {side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
+    gold = [{"id": f"g{n}", "prompt": [{"role": "user", "content": f"Gold {n}?"}], **said} for n in range(3)]
+    desk = make(30, votes_per_item=1, repeat_share=0.5, gold=gold)
+    known = {name for name, item in desk.items.items() if item.better is not None}
+    assert len(known) == 3
+    for who in ("ann", "bob", "late"):
+        assert Counter(one.item for one in vote_through(desk, who) if one.item in known) == dict.fromkeys(known, 1)
+
+
 def test_sides_are_drawn_evenly(make):
     desk = make(200, repeat_share=0)
     chance = random.Random(3)
