@@ -76,6 +76,8 @@ class Trainer(OurRules, DPOTrainer):  # type: ignore[misc]
 
     def micro_batch(self, rows: list[int]) -> Inputs:
         inputs = {**self._laid_out([self.train_pairs[row] for row in rows]), "rows": torch.tensor(rows)}
+        tokens = sum(len(self.train_rows[row].chosen_ids) for row in self.rows_of_step)
+        inputs["chosen_tokens"] = tokens * len(rows) / len(self.rows_of_step)
         if self.others:
             inputs["others"] = pairs.padded([self.others[row] for row in rows], pad_id=self.pad_id)
         return inputs
@@ -89,11 +91,16 @@ class Trainer(OurRules, DPOTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Inputs, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The mean over the pairs here. Micro batches and ranks hold equally many, so a step's is the mean of means."""
-        rows, others = inputs.pop("rows").cpu(), inputs.pop("others", None)
+        """The mean over the pairs here. Micro batches and ranks hold equally many, so a step's is the mean of means.
+
+        Chosen tokens they hold more or fewer of: their -log p is divided by the step's, this many pairs' share of them.
+        """
+        rows, others, chosen_tokens = inputs.pop("rows").cpu(), inputs.pop("others", None), inputs.pop("chosen_tokens")
         kl = self._kl(model, rows, others) if others is not None else None
         batch = self._scored(model, inputs, self.references.get("train"), rows, kl)
-        total = self._loss(batch)
+        total = self._losses(batch).mean()
+        if weight := self.config.chosen_nll_weight:
+            total = total - weight * batch.policy.chosen.sum() / chosen_tokens
         self._note(batch)
         return total
 
@@ -104,12 +111,8 @@ class Trainer(OurRules, DPOTrainer):  # type: ignore[misc]
         known = None if before is None else PairLogProbs(*before[rows].to(sums.device).unbind(1))
         return Pairs(PairLogProbs(*sums.unbind(1)), PairLogProbs(*tokens.unbind(1)), known, kl)
 
-    def _loss(self, batch: Pairs) -> Tensor:
-        config = self.config
-        total = loss(config.method, batch, beta=config.beta, margin=config.margin).mean()
-        if config.chosen_nll_weight:
-            total = total - config.chosen_nll_weight * batch.policy.chosen.sum() / batch.tokens.chosen.sum()
-        return total
+    def _losses(self, batch: Pairs) -> Tensor:
+        return loss(self.config.method, batch, beta=self.config.beta, margin=self.config.margin)
 
     @torch.no_grad()
     def _kl(self, model: Any, rows: Tensor, others: Inputs) -> Tensor:
@@ -142,16 +145,16 @@ class Trainer(OurRules, DPOTrainer):  # type: ignore[misc]
             with self._as_trained():
                 batch = self._scored(self.model, inputs, self.references["held"], rows, self._no_kl())
             worth = rewards(self.config.method, batch, beta=self.config.beta)
-            moved_B = batch.log_ratios().chosen / batch.tokens.chosen
-            losses_B = self._loss(batch).expand(len(rows))
+            moved_B, tokens_B = batch.log_ratios().chosen / batch.tokens.chosen, batch.tokens.chosen
             numbers = _numbers(batch, self.config)[:, None].expand(-1, len(rows))
             margins_B = worth.chosen - worth.rejected
-            found.append(torch.cat([torch.stack([losses_B, margins_B, moved_B]), numbers]).cpu())
+            found.append(torch.cat([torch.stack([margins_B, moved_B, tokens_B, self._losses(batch)]), numbers]).cpu())
         self.model.train()
         table = torch.cat(found, 1).double()
-        means = dict(zip(("loss", "", "", *NAMES), table.mean(1).tolist(), strict=True))
-        means.pop("")
-        return means, table[1], table[2]
+        _, _, tokens, *numbers_of_all = table.mean(1).tolist()
+        means = dict(zip(("loss", *NAMES), numbers_of_all, strict=True))
+        means["loss"] -= self.config.chosen_nll_weight * means["logprob_chosen"] / tokens
+        return means, table[0], table[1]
 
     def _no_kl(self) -> Tensor | None:
         return torch.zeros((), device=self.accelerator.device) if self.config.method == "kto" else None

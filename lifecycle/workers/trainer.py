@@ -84,6 +84,8 @@ class OurRules:
     model: Any
     model_wrapped: Any
     optimizer: Any
+    rows_of_step: list[int]
+    """Those of all ranks, in the step whose micro batches are read now."""
     state: Any
     train_dataset: Any
 
@@ -119,7 +121,9 @@ class OurRules:
         """Begun when the first step is taken: by then a checkpoint was loaded."""
         order = LengthWindows(self.run.lengths, batch=self.run.batch, seed=self.run.config.seed)
         done = self.args.max_steps if self.course.is_over(self.early) else self.state.global_step
-        yield from itertools.islice(order.batches(), done, self.args.max_steps)
+        for batch in itertools.islice(order.batches(), done, self.args.max_steps):
+            self.rows_of_step = batch
+            yield batch
 
     def _counted(self, rows: list[int]) -> Inputs:
         self.tokens_here += sum(self.run.tokens[row] for row in rows)

@@ -59,6 +59,21 @@ def test_the_chosen_answers_log_probability_is_a_term_of_the_loss_by_its_weight(
     assert added[1.0] > 0.1
 
 
+def test_micro_batches_of_unequal_length_change_no_loss_and_no_held_out_loss(job):
+    """A mean of the micro batches' means a token would be another loss: answers have 1 to 20 letters here."""
+    found = {}
+    for micro in (None, 2):
+        made = job(f"micro-{micro}", precision="fp32", chosen_nll_weight=1.0, micro_batch_rows=micro, epochs=1)
+        for file in (made.train_file, made.heldout_file):
+            rows = [json.loads(line) for line in file.read_text().splitlines()]
+            for number, row in enumerate(rows):
+                row["chosen"][0]["content"] = "ab" * (1 + number % 10)
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        tuned = run(made)
+        found[micro] = [*(row["loss"] for row in steps(made)), tuned.heldout["loss"]]
+    assert found[2] == pytest.approx(found[None], abs=1e-5)
+
+
 def test_in_bf16_the_loss_starts_at_log_2_up_to_rounding(job):
     made = job()
     run(made)
