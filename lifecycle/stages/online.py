@@ -70,8 +70,11 @@ class OnlineConfig(PostTrainingConfig):
             )
         if self.method != "ppo" and self.answers_per_prompt < 2:
             raise ValueError(f"{self.method} compares answers to one prompt: set answers_per_prompt=2 or more")
-        if self.lora and (self.lora.quantized_base or self.lora.dora):
-            raise ValueError("expected plain LoRA for answers to be sampled from; leave quantized_base and dora out")
+        if self.lora and (self.lora.quantized_base or self.lora.dora or self.lora.dropout):
+            raise ValueError(
+                "expected plain LoRA, so that the policy that learns is the one that spoke; leave quantized_base, dora "
+                "and dropout out"
+            )
         return self
 
     @property

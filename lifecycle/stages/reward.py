@@ -1,9 +1,9 @@
 """An SFT checkpoint becomes a judge: one number for an answer, higher where people would choose it."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lifecycle import contracts
 from lifecycle.artifacts import Checkpoint, Comparisons
@@ -31,6 +31,12 @@ class RewardConfig(PairsConfig):
         description="Of the squared sum of a pair's rewards in the loss: only differences are learned, and without it "
         "their mean wanders (Eisenstein et al. 2023, arxiv.org/abs/2312.09244, eq. 2).",
     )
+
+    @model_validator(mode="after")
+    def _a_judge_is_held_whole(self) -> Self:
+        if self.lora and self.lora.quantized_base:
+            raise ValueError("a reward model is not trained on a base in 4 bits. Leave lora.quantized_base out.")
+        return self
 
 
 class RewardJob(ComparedJob):

@@ -133,11 +133,10 @@ def loss_scale_after_overflow(engine: Any) -> float | None:
 
 def _share_gradients(engine: Any) -> None:
     """Let ranks on one machine take the mean of their gradients in shared memory: gloo needs twice the time."""
-    shared = SharedMean.between_ranks(sum(parameter.numel() for parameter in engine.module.parameters()))
+    trained = [parameter for parameter in engine.module.parameters() if parameter.requires_grad]
+    shared = SharedMean.between_ranks(sum(parameter.numel() for parameter in trained))
     if shared is not None:
-        engine.buffered_allreduce_fallback = lambda **_: shared.take(
-            [parameter.grad for parameter in engine.module.parameters()]
-        )
+        engine.buffered_allreduce_fallback = lambda **_: shared.take([parameter.grad for parameter in trained])
 
 
 def _clip_and_remember(engine: Any) -> None:

@@ -20,7 +20,6 @@ from trl.trainer.reward_config import RewardConfig as TrlConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from lifecycle.chat.examples import Compared, Comparison
-from lifecycle.errors import ConfigError
 from lifecycle.evaluation.calibration import calibration, length_alone
 from lifecycle.evaluation.judge import RewardJudge
 from lifecycle.sealing import write_atomically
@@ -73,8 +72,6 @@ def train(job: RewardJob, recorder: Recorder) -> Tuned:
 def build(job: RewardJob, spoken: Spoken, compared: Compared, recorder: Recorder) -> Trainer:
     """TRL's trainer around the SFT model with a new head of one output."""
     config, rows = job.config, compared.rows
-    if config.lora and config.lora.quantized_base:
-        raise ConfigError("a reward model is not trained on a base in 4 bits. Leave reward.lora.quantized_base out.")
     trainer = Trainer(
         model=load_judge(job.sft, config.attention, seed=config.seed),
         args=TrlConfig(

@@ -38,12 +38,18 @@ def test_only_an_sft_checkpoint_learns_and_only_a_reward_model_judges(base, sft,
         ({"answers_per_prompt": 1}, "rloo compares answers to one prompt"),
         ({"minibatch_answers": 7}, "a multiple of minibatch_answers, found 16 and 7"),
         ({"lora": Lora(dora=True)}, "expected plain LoRA"),
+        ({"lora": Lora(dropout=0.1)}, "expected plain LoRA"),
         ({"precision": "bf16"}, "fp32"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(settings, said):
     with pytest.raises(ValidationError, match=said):
         config(**settings)
+
+
+def test_a_judge_is_not_trained_on_a_base_in_4_bits():
+    with pytest.raises(ValidationError, match="a reward model is not trained on a base in 4 bits"):
+        RewardConfig(lora=Lora(quantized_base="nf4"))
 
 
 @pytest.mark.slow
