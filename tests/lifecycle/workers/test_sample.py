@@ -3,10 +3,15 @@
 import json
 
 import pytest
+import torch
 
+from lifecycle.chat.folder import copy_tokenizer
+from lifecycle.data.jsonl import load_rows
 from lifecycle.errors import ContractError, InputError
+from lifecycle.evaluation.judge import RewardJudge
+from lifecycle.stages import comparisons as stage
 from lifecycle.stages.comparisons import ANSWERS, ComparisonsConfig, Sampled, SampleJob, curate_comparisons
-from lifecycle.workers import sample
+from lifecycle.workers import reward, sample
 from lifecycle.workers.job import Recorder
 
 
@@ -85,6 +90,25 @@ def test_sampled_answers_become_pairs_ranked_by_the_verifier(sft, held_out, prom
     assert ANSWERS in made.manifest.files
     row = json.loads((out / "train.jsonl").read_text().splitlines()[0])
     assert (row["source"], row["id"][:9]) == ("sampled", "sampled/p")
+
+
+def test_sampled_answers_become_pairs_ranked_by_a_reward_model(sft, held_out, prompts, tmp_path, out_dir, monkeypatch):
+    """The reward is that of the evaluation's judge, and of two answers the one it gives more is chosen."""
+    judge = tmp_path / "judge"
+    reward.load_judge(sft.path, seed=0).save_pretrained(judge)
+    copy_tokenizer(sft.path, judge)
+    here = lambda worker, job, kind, **_: sample.sample(job, Recorder(job.out_dir / "log"))  # noqa: E731
+    monkeypatch.setattr(stage, "run_worker", here)
+    sampled = Sampled(prompts=prompts, answers_per_prompt=32, max_new_tokens=40, reward=judge)
+    config = ComparisonsConfig(sampled=sampled, heldout_share=0.3, max_contradicted_share=1.0)
+    made = curate_comparisons(config, held_out[0], sft, out_dir=out_dir)
+    reads = RewardJudge(judge, torch.device("cpu"))
+    rows = [row for side in ("train", "heldout") for row in load_rows(made.path / f"{side}.jsonl")]
+    assert len(rows) > 10
+    for row in rows:
+        conversations = [reads.ids([*row["prompt"], *row[side]]) for side in ("chosen", "rejected")]
+        better, worse = reads.rewards(conversations)
+        assert better > worse
 
 
 def test_a_checkpoint_is_asked_for_exactly_where_answers_are_sampled(sft, held_out, prompts, out_dir):
