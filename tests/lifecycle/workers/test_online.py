@@ -11,16 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from lifecycle import launch
-from lifecycle.artifacts import Checkpoint
-from lifecycle.data.jsonl import load_rows
 from lifecycle.errors import ContractError, WorkerFailed
 from lifecycle.stages.online import OnlineConfig, OnlineJob
 from lifecycle.stages.reward import RewardConfig, RewardJob
-from lifecycle.stages.sft import SftConfig, SftJob
 from lifecycle.training.drift import DriftPolicy
 from lifecycle.training.post import Lora, Tuned
 from lifecycle.workers import learner, online, policy, posttrain, reward, rollout
-from lifecycle.workers import sft as showing
 from lifecycle.workers.job import Recorder
 from lifecycle.workers.rollout import Actor, as_batch, read_prompts
 from lifecycle.workers.scores import ByContract, right_answer
@@ -33,51 +29,8 @@ SETTINGS = {
 WATCHED = {"every_steps": 1, "prompts": 8, "max_new_tokens": 24, "max_disagreement": None}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors this small wait longer for a second thread than they take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
-    """What is made once for all tests here."""
-    return tmp_path_factory.mktemp("kept")
-
-
 @pytest.fixture
-def shown(base, comparisons, kept, tmp_path) -> Checkpoint:
-    """A model that answers as the comparisons do, half of the time chatty: SFT on both their sides."""
-    out = kept / "shown"
-    if out.exists():
-        return Checkpoint(path=out, **{**base.facts(), "role": "sft"})
-    (out / "log").mkdir(parents=True)
-    rows = [
-        {"id": f"{row['id']}-{side}", "source": "made-up", "messages": [*row["prompt"], *row[side]]}
-        for row in load_rows(comparisons.path / "train.jsonl")
-        for side in ("chosen", "rejected")
-    ]
-    file = tmp_path / "both.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = SftConfig(epochs=60, batch_rows=16, learning_rate=1e-2, log_every_steps=100)
-    job = SftJob(
-        out_dir=out,
-        scratch_dir=out / "scratch",
-        config=config,
-        base=base.path,
-        train_file=file,
-        dev_file=file,
-        max_seq_len=base.max_seq_len,
-    )
-    showing.train(job, Recorder(out / "log"))
-    return Checkpoint(path=out, **{**base.facts(), "role": "sft"})
-
-
-@pytest.fixture
-def job(shown, comparisons, tmp_path):
+def job(one_thread, shown, comparisons, tmp_path):
     def make(method: str, out: str = "out", judge: Path | None = None, **settings) -> OnlineJob:
         (tmp_path / out / "log").mkdir(parents=True, exist_ok=True)
         given = {"epochs": 8, "batch_prompts": 8, "answers_per_prompt": 4, "minibatch_answers": 32} | SETTINGS[method]
@@ -146,6 +99,16 @@ def test_a_policy_that_is_not_the_one_that_spoke_is_refused(job):
     made = online.experience(training.config, answers, kl_coefficient=0.0)
     with pytest.raises(WorkerFailed, match="expected sampled tokens to have the log-probability"):
         training.learner.learn(made, step=0, rate=1e-3)
+
+
+def test_the_reference_is_asked_once_a_step_however_often_its_answers_are_passed_over(job, monkeypatch):
+    training = online.Training(job("grpo", passes=4), Recorder(Path(os.devnull)))
+    asked, log_probabilities = [], training.reference.log_probabilities
+    monkeypatch.setattr(
+        training.reference, "log_probabilities", lambda batch: asked.append(batch) or log_probabilities(batch)
+    )
+    training.step(0, range(8))
+    assert [len(batch.ids) for batch in asked] == [8 * 4]
 
 
 def test_micro_batches_change_nothing_but_rounding(job):
