@@ -68,6 +68,8 @@ class OnlineConfig(PostTrainingConfig):
                 f"expected batch_prompts x answers_per_prompt to be a multiple of minibatch_answers, found {answers} "
                 f"and {self.minibatch_answers}"
             )
+        if (self.ranks or 1) > self.batch_prompts:
+            raise ValueError(f"expected a prompt a step for each rank, found {self.batch_prompts} for {self.ranks}")
         if self.method != "ppo" and self.answers_per_prompt < 2:
             raise ValueError(f"{self.method} compares answers to one prompt: set answers_per_prompt=2 or more")
         if self.lora and (self.lora.quantized_base or self.lora.dora or self.lora.dropout):

@@ -30,6 +30,15 @@ def test_another_online_method_is_one_setting_away():
     assert load("instructgpt", ["preference.method=grpo"]).preference.method == "grpo"
 
 
+def test_rewards_of_the_contract_need_no_reward_model():
+    """The recipe of docs/preference.md."""
+    config = load("instructgpt")
+    learn = config.preference.model_dump() | {"method": "rloo", "reward_source": "contract", "kl_coefficient": 0.05}
+    made = LifecycleConfig(**{**dict(config), "name": "rloo", "reward": None, "preference": learn})
+    assert made.stages == tuple(stage for stage in config.stages if stage != "reward")
+    assert made.preference.drift == config.preference.drift
+
+
 @pytest.mark.parametrize("recipe", ["instructgpt", "tiny"])
 def test_a_reward_model_stands_exactly_where_one_is_learned_from(recipe):
     config = load(recipe)

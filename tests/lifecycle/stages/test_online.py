@@ -37,6 +37,7 @@ def test_only_an_sft_checkpoint_learns_and_only_a_reward_model_judges(base, sft,
     [
         ({"answers_per_prompt": 1}, "rloo compares answers to one prompt"),
         ({"minibatch_answers": 7}, "a multiple of minibatch_answers, found 16 and 7"),
+        ({"ranks": 16}, "a prompt a step for each rank, found 8 for 16"),
         ({"lora": Lora(dora=True)}, "expected plain LoRA"),
         ({"lora": Lora(dropout=0.1)}, "expected plain LoRA"),
         ({"precision": "bf16"}, "fp32"),

@@ -71,9 +71,7 @@ def test_all_looks_together_spend_no_more_than_the_false_alarm_and_the_last_one_
     policy = DriftPolicy(every_steps=15, false_alarm=0.04)
     assert policy.tail_at(0) == policy.tail_at(15) == 0.02
     assert policy.tail_at(60) == 0.04 / 20
-    assert (
-        policy.tail_at(61) == policy.tail_at(75) < policy.tail_at(60)
-    )  # off the rhythm: a fifth look
+    assert policy.tail_at(61) == policy.tail_at(75) < policy.tail_at(60)  # off the rhythm: a fifth look
     spent = sum(policy.tail_at(15 * look) for look in range(1, 5_000))
     assert 0.0399 < spent < 0.04
 
