@@ -102,7 +102,8 @@ def test_a_policy_that_is_not_the_one_that_spoke_is_refused(job):
 
 
 def test_the_reference_is_asked_once_a_step_however_often_its_answers_are_passed_over(job, monkeypatch):
-    training = online.Training(job("grpo", passes=4), Recorder(Path(os.devnull)))
+    made = job("grpo", passes=4)
+    training = online.Training(made, Recorder(made.out_dir / "log"))
     asked, log_probabilities = [], training.reference.log_probabilities
     monkeypatch.setattr(
         training.reference, "log_probabilities", lambda batch: asked.append(batch) or log_probabilities(batch)
